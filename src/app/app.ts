@@ -15,7 +15,7 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { type AdminSurface, adminSurfaces, bindAdmin } from "./admin-surfaces.ts";
 import { ProcessBounds } from "./bounds.ts";
-import { buildProblems, rejectedProblems } from "./build-problems.ts";
+import { buildProblems, rejectedProblems, withUnusedKeys } from "./build-problems.ts";
 import { buildRuntime } from "./build.ts";
 import { ChainReload } from "./chaining/reload.ts";
 import { type DataPlane, LocalPlane, type Refused } from "./data-plane.ts";
@@ -107,7 +107,7 @@ export class App {
   /** Loads the file and builds the first generation. Rejects with {@link ConfigRejected}. */
   static async start(options: AppOptions): Promise<App> {
     const { file, lenient, env, given } = options;
-    const loaded = await (given?.load() ?? loadConfig(file, { lenient, env }));
+    const loaded = await withUnusedKeys(given?.load() ?? loadConfig(file, { lenient, env }));
     if (loaded.kind === "rejected") throw new ConfigRejected(await rejectedProblems(loaded));
     const parts = await makeProcessParts(loaded.config, await definitionsFor(loaded), options);
     const threads = options.threads?.(loaded, parts, options);

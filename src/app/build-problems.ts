@@ -1,14 +1,16 @@
-/** Problems that building found, with the place in the file that they are about. */
+/** Problems that plugins find in their configuration and building in the file, with the place that they are about. */
 import type { LoadedConfig, RejectedConfig } from "../config/load.ts";
 import type { KeyPath, Problem } from "../yaml/problem.ts";
 import type { Remark } from "../yaml/schema-remarks.ts";
-import { type AssemblyProblem, chainProblems } from "../pipeline/assemble.ts";
+import { type AssemblyProblem, chainProblems, unusedKeys } from "../pipeline/assemble.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import type { Direction } from "../pipeline/flow.ts";
-import { definitionsFor, entriesOf } from "./definitions.ts";
+import { definitionsFor, entriesOf, type Loaded } from "./definitions.ts";
 
 /** Something wrong with the file that only building could find. */
 export type BuildProblem = Remark;
+
+const directions = ["inbound", "outbound"] as const;
 
 /** What `make` gives; undefined where it throws, which becomes a problem of the key. */
 export function attempt<T>(path: KeyPath, make: () => T, problems: BuildProblem[]): T | undefined {
@@ -53,9 +55,26 @@ export async function rejectedProblems(rejected: RejectedConfig): Promise<readon
     const message = error.message.replace(/^plugin_modules: /, "");
     return [...problems, rest.problemAt(["plugin_modules"], message)];
   }
-  const found = (["inbound", "outbound"] as const).flatMap((direction) => {
-    return located(direction, chainProblems(entriesOf(rest.config, direction), definitions));
-  });
+  const found = directions.flatMap((direction) =>
+    located(direction, chainProblems(entriesOf(rest.config, direction), definitions)),
+  );
   const all = [...problems, ...buildProblems(rest, found)];
   return all.sort((a, b) => a.line - b.line || a.column - b.column);
+}
+
+/** The file with those keys of its plugins among its warnings that it has and that do nothing there; a rejected one as it is. */
+export async function withUnusedKeys<File extends Loaded | LoadedConfig | RejectedConfig>(
+  reading: Promise<File>,
+): Promise<File> {
+  const file = await reading;
+  if (file.kind === "rejected") return file;
+  // What building would reject is said when it is built.
+  const definitions = await definitionsFor(file).catch(() => []);
+  const found = directions.flatMap((direction) =>
+    located(direction, unusedKeys(entriesOf(file.config, direction), definitions, direction)),
+  );
+  const written = found.filter(({ path }) => file.isWritten(path));
+  if (written.length === 0) return file;
+  const warnings = [...file.warnings, ...buildProblems(file, written)];
+  return { ...file, warnings: warnings.sort((a, b) => a.line - b.line || a.column - b.column) };
 }

@@ -5,7 +5,7 @@ import { messageOf } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { FileWatch } from "../files/watched-file.ts";
-import { rejectedProblems } from "./build-problems.ts";
+import { rejectedProblems, withUnusedKeys } from "./build-problems.ts";
 import type { Refused } from "./data-plane.ts";
 import type { Loaded } from "./definitions.ts";
 import type { ReloadStatus } from "./reload-status.ts";
@@ -68,7 +68,7 @@ export class Reloader {
     clearTimeout(this.#retry);
     const { status, log, metrics } = this.#options;
     try {
-      const loaded = await load();
+      const loaded = await withUnusedKeys(load());
       if (loaded.kind === "rejected") return this.#refuse(await rejectedProblems(loaded));
       // A touched file, or the same bytes written again, is not a change.
       const isSame = this.#options.chain.inputsDigest() === this.#inputs;

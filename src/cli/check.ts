@@ -1,6 +1,6 @@
 /** `check`: everything that can be known about a file without serving it. */
 import { redact } from "../admin/redact.ts";
-import { buildProblems, rejectedProblems } from "../app/build-problems.ts";
+import { buildProblems, rejectedProblems, withUnusedKeys } from "../app/build-problems.ts";
 import { buildRuntime } from "../app/build.ts";
 import { CarriedState } from "../app/carried-state.ts";
 import { ChainAcceptance } from "../app/chaining/acceptance.ts";
@@ -52,7 +52,8 @@ export async function check(command: CheckCommand): Promise<number> {
 }
 
 async function examine(command: ServeCommand): Promise<Examined> {
-  const loaded = await loadConfig(command.file, { lenient: command.lenient, env: process.env });
+  const options = { lenient: command.lenient, env: process.env };
+  const loaded = await withUnusedKeys(loadConfig(command.file, options));
   if (loaded.kind === "rejected") return refused(await rejectedProblems(loaded));
   const told: string[] = [];
   const log = createLogger("warn", {

@@ -8,10 +8,11 @@ import {
   type PluginDefinition,
   type PluginDeps,
 } from "./plugin.ts";
+import type { Direction } from "./flow.ts";
 import { Pipeline, type PipelineOptions } from "./pipeline.ts";
 import type { Step } from "./step-runner.ts";
-import { warnOfIdle } from "./idle-settings.ts";
 import { withoutEmpty } from "../yaml/empty-values.ts";
+import { idleKeys } from "../yaml/idle-keys.ts";
 import { check, type Remark, suggest } from "../yaml/schema-remarks.ts";
 
 /** One entry of `pipeline.<direction>.plugins`. */
@@ -74,6 +75,34 @@ export function chainProblems(
   return problems;
 }
 
+/** Keys of plugins that have no effect: as their schemas mark them, and as the plugins say, who may name some that are not written. */
+export function unusedKeys(
+  entries: readonly PluginEntry[],
+  definitions: readonly AnyPluginDefinition[],
+  direction: Direction,
+): AssemblyProblem[] {
+  const active = activeEntries(entries);
+  return active.flatMap(({ entry, index }) => {
+    const definition = definitions.find(({ name }) => name === entry.name);
+    const { config, remarks } = definition === undefined ? {} : parseConfig(entry, definition);
+    if (remarks !== undefined) return [];
+    const absent = (definition?.missed?.(config as never) ?? []).filter(
+      (name) => !active.some((other) => other.entry.name === name),
+    );
+    const missed = absent.map((name) => {
+      const message = `has no effect on what ${name} finds: it is not in the pipeline`;
+      return { path: ["include"], message };
+    });
+    const schema = (definition as PluginDefinition | undefined)?.config;
+    const written = schema === undefined ? {} : withoutEmpty(schema, entry.config ?? {});
+    const idle = schema === undefined ? [] : idleKeys(schema, written, config);
+    const unused = definition?.unused?.(config as never, direction) ?? [];
+    return [...missed, ...idle, ...unused].map(({ path, message }) => {
+      return { entry: index, path: ["config", ...path], message };
+    });
+  });
+}
+
 /** Builds the pipeline. Instances made before a problem was found are closed again. */
 export async function assemble(
   entries: readonly PluginEntry[],
@@ -102,10 +131,7 @@ export async function assemble(
     for (const step of steps) await step.plugin.close?.();
     return { kind: "rejected", problems };
   }
-  if (options.isEcho !== true) {
-    warnOfOrder(activeEntries(entries), byName, options);
-    warnOfIdleSettings(activeEntries(entries), byName, options);
-  }
+  if (options.isEcho !== true) warnOfOrder(activeEntries(entries), byName, options);
   for (const entry of options.isEcho === true ? [] : entries) {
     if (!isWeakened(entry, byName.get(entry.name))) continue;
     options.log.warn(
@@ -228,7 +254,7 @@ function relationshipProblems(active: readonly Placed[], byName: ByName): Assemb
 /** `behind`: what another plugin finds would come too late to be judged by, and nobody would notice. */
 function lateProblems(active: readonly Placed[], byName: ByName): AssemblyProblem[] {
   return active.flatMap(({ entry, index }, position) => {
-    const wanted = namesFrom("behind", entry, byName);
+    const wanted = judgedBy(entry, byName);
     return laterOf(active, position, wanted).map((name) => ({
       entry: index,
       path: ["name"],
@@ -237,16 +263,12 @@ function lateProblems(active: readonly Placed[], byName: ByName): AssemblyProble
   });
 }
 
-/** What the configuration of an entry names; one with mistakes is told those, and names nothing. */
-function namesFrom(
-  hook: "behind" | "missed",
-  entry: PluginEntry,
-  byName: ByName,
-): readonly string[] {
+/** Whose findings the configuration of an entry judges by; one with mistakes is told those, and names nobody. */
+function judgedBy(entry: PluginEntry, byName: ByName): readonly string[] {
   const definition = byName.get(entry.name);
-  if (definition?.[hook] === undefined) return [];
+  if (definition?.behind === undefined) return [];
   const parsed = parseConfig(entry, definition);
-  return parsed.remarks === undefined ? definition[hook](parsed.config as never) : [];
+  return parsed.remarks === undefined ? definition.behind(parsed.config as never) : [];
 }
 
 /** Which of these stand behind this position only. */
@@ -267,28 +289,6 @@ function warnOfOrder(
         { pipeline: direction, plugin: entry.name },
         `${entry.name} is not shown what ${name} finds, which stands behind it`,
       );
-    for (const name of namesFrom("missed", entry, byName)) {
-      if (active.some((other) => other.entry.name === name)) continue;
-      log.warn(
-        { pipeline: direction, plugin: entry.name },
-        `${entry.name} is to be shown what ${name} finds (include), which is not in the pipeline`,
-      );
-    }
-  }
-}
-
-function warnOfIdleSettings(
-  active: readonly Placed[],
-  byName: ByName,
-  { direction, log }: AssemblyOptions,
-): void {
-  for (const { entry, index } of active) {
-    const definition = byName.get(entry.name);
-    const schema = (definition as PluginDefinition | undefined)?.config;
-    if (definition === undefined || schema === undefined) continue;
-    const { config: checked } = parseConfig(entry, definition);
-    const path = ["pipeline", direction, "plugins", index, "config"];
-    warnOfIdle(schema, { written: entry.config ?? {}, checked, path }, log);
   }
 }
 

@@ -15,6 +15,7 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Approvals } from "./approval-gate.ts";
 import type { RequestContext, Stage, Tie } from "./context.ts";
 import type { Decision } from "./decision.ts";
+import type { Direction } from "./flow.ts";
 
 export type {
   DelegationHop,
@@ -437,8 +438,10 @@ export interface PluginDefinition<Config = unknown> {
   behind?(config: Config): readonly string[];
   /** Plugins whose findings an instance may be asked to judge by: one that stands later is told of at the start. */
   readonly bestBehind?: readonly string[];
-  /** Plugins without which a part of this configuration has no effect: one that is not there is told of at the start. */
+  /** Plugins whose findings `include` names, without which it has no effect: one that is not there is told of like {@link unused}. */
   missed?(config: Config): readonly string[];
+  /** Keys that have no effect in this configuration, and why: where the file has one, the start and `check` say so. */
+  unused?(config: Config, direction: Direction): readonly ConfigProblem[];
   /** Capability that is not part of this version; a pipeline that names it refuses the start. */
   readonly unavailable?: string;
   /**

@@ -324,7 +324,7 @@ describe("problems", () => {
     for (const line of [
       /^warning: proxy\.yaml:\d+:\d+ session\.persist: has no effect with enabled: false$/m,
       /^warning: proxy\.yaml:\d+:\d+ listener\.session_api_addr: is not used with session/m,
-      /^warning: pipeline\.inbound\.plugins\[0\]\.config\.dpop\.nonce_lifetime: has no effect without nonce: true$/m,
+      /^warning: proxy\.yaml:\d+:\d+ pipeline\.inbound\.plugins\[0\]\.config\.dpop\.nonce_lifetime: has no effect without nonce: true$/m,
     ])
       expect(stderr).toMatch(line);
   });

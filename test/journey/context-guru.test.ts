@@ -1,5 +1,8 @@
 /** context-guru as an agent and its model meet it: what is sent, what can be asked for, and what is left alone. */
 import { createHash } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
@@ -440,6 +443,25 @@ describe("a model", () => {
     const [asking, model] = await withModel({ api_key: { type: "exec", command, ttl: "1h" } });
     await send(chatPath, chat(code), { session: "k", by: asking });
     expect(model.requests[0]?.header("authorization")).toBe("Bearer k-2");
+  });
+
+  test("is shown the key in api_key_file as it is now; without one it is not asked", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "authbridge-guru-"));
+    await own({ close: () => rm(directory, { recursive: true }) });
+    const file = join(directory, "key");
+    await writeFile(file, "k-3\n");
+    const [asking, model] = await withModel({ api_key: undefined, api_key_file: file });
+    const shown = () => model.requests.map((request) => request.header("authorization"));
+    await send(chatPath, chat(code), { session: "f1", by: asking });
+    expect(shown()).toEqual(["Bearer k-3"]);
+    await writeFile(file, "k-4");
+    await send(chatPath, chat(code), { session: "f2", by: asking });
+    expect(shown()).toEqual(["Bearer k-3", "Bearer k-4"]);
+    await rm(file);
+    const body = JSON.stringify(chat(code));
+    const seen = await send(chatPath, body, { session: "f3", by: asking });
+    expect(seen.length).toBeLessThan(body.length / 3);
+    expect(shown()).toHaveLength(2);
   });
 
   test("is asked once for calls at once that carry the same output", async () => {

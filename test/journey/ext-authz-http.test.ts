@@ -51,6 +51,69 @@ describe("a question", () => {
   });
 });
 
+describe("what the proxy says itself", () => {
+  test("stands in place of what the client says", async () => {
+    const service = await own(HttpAuthz.start());
+    const headers_to_add = [
+      { key: "X-Proxy", value: "authbridge" },
+      { key: "authorization", value: "Bearer of-the-proxy" },
+    ];
+    const { origin, client } = await served(
+      service,
+      { authorization_request: { headers_to_add } },
+      {
+        allowed_headers: { patterns: ["x-proxy", "x-twice", "x-secret"] },
+        disallowed_headers: { patterns: [{ safe_regex: { regex: "X-Sec.*" } }] },
+      },
+    );
+    await client.ask({
+      target: `${origin.url}/`,
+      headers: [
+        ["X-Proxy", "forged"],
+        ["Authorization", "Bearer of-the-agent"],
+        ["X-Twice", "one"],
+        ["X-Twice", "two"],
+        ["X-Secret", "not for it"],
+      ],
+    });
+    expect(service.calls[0]?.headers).toMatchObject({
+      "x-proxy": "authbridge",
+      authorization: "Bearer of-the-proxy",
+      "x-twice": "one, two",
+    });
+    expect(service.calls[0]?.headers).not.toHaveProperty("x-secret");
+    expect(origin.requestFor("/").header("authorization")).toBe("Bearer of-the-agent");
+  });
+});
+
+describe("a body", () => {
+  const sent = "\u00e9\u00e8\u00ea\u00eb";
+
+  test.each([
+    ["is shown as it is, whatever its bytes", { max_request_bytes: 4 }, sent, "false"],
+    [
+      "is cut between any bytes",
+      { max_request_bytes: 3, allow_partial_message: true },
+      sent.slice(0, 3),
+      "true",
+    ],
+  ])("%s", async (_what, with_request_body, shown, isPartial) => {
+    const service = await own(HttpAuthz.start());
+    const { origin, client } = await served(service, {}, { with_request_body });
+    const answer = await client.ask({
+      method: "POST",
+      target: `${origin.url}/`,
+      body: Buffer.from(sent, "latin1"),
+    });
+    expect(answer.status).toBe(200);
+    expect(service.calls[0]?.body).toBe(Buffer.from(shown, "latin1").toString("utf8"));
+    expect(service.calls[0]?.headers).toMatchObject({
+      "x-envoy-auth-partial-body": isPartial,
+      "content-length": String(shown.length),
+    });
+  });
+});
+
 describe("an answer", () => {
   test("of 200 gives the fields that the file takes over", async () => {
     const service = await own(HttpAuthz.start());

@@ -1,9 +1,13 @@
 /** ext-authz over gRPC: what a service of Envoy's API sees, what its verdicts do, and what happens without one. */
+import { X509Certificate } from "node:crypto";
+import { once } from "node:events";
+import { realpathSync } from "node:fs";
 import { createServer, type ServerHttp2Stream, type Http2Server } from "node:http2";
 import { mkdtemp, rm } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { connect } from "node:tls";
 import { ServerCredentials } from "@grpc/grpc-js";
 import { describe, expect, test } from "vitest";
 import { deniedAnswer, GrpcAuthz, okAnswer, setFields, struct } from "../support/authz-server.ts";
@@ -178,6 +182,58 @@ describe("the question", () => {
     expect(passed.status).toBe(200);
     expect(backend.requestFor("/private").head.all("x-user")).toEqual(["alice"]);
     expect(service.last.request.http).toMatchObject({ scheme: "http", host: "agent.test" });
+  });
+});
+
+describe("the question about a client", () => {
+  test("names its program where the file looks it up", async () => {
+    const service = await own(GrpcAuthz.start());
+    for (const include_executable of [false, true]) {
+      const { origin, client } = await outboundWith(service, { include_executable });
+      expect((await client.ask({ target: `${origin.url}/` })).status).toBe(200);
+      const executable = include_executable ? { executable: realpathSync(process.execPath) } : {};
+      expect(service.last.source.labels).toEqual(executable);
+    }
+  });
+
+  test("has its certificate and the name that it asked for where the file says so", async () => {
+    const service = await own(GrpcAuthz.start());
+    const origin = await own(HttpOrigin.launch());
+    const spiffeId = "spiffe://test/agent";
+    const shown = clientCertificate(spiffeId);
+    const authority = await TestAuthority.create();
+    const server = await authority.server();
+    const files = { "tls.crt": server.cert, "tls.key": server.key, "clients.crt": shown.ca };
+    const file = (more: object) =>
+      merge(settings(outbound(authz(service.url, more))), {
+        listener: {
+          forward_proxy_tls: {
+            cert_file: "./tls.crt",
+            key_file: "./tls.key",
+            client_ca_file: "./clients.crt",
+          },
+        },
+        callers: { clients: [{ name: "cert-agent", certificate: spiffeId }] },
+      });
+    const proxy = await own(ProxyProcess.start(file({}), { files }));
+    const told = async () => {
+      const { cert, key } = shown;
+      const { host, port } = proxy.forward;
+      const secure = { host, port, servername: "localhost", ca: authority.caPem, cert, key };
+      const socket = connect(secure);
+      socket.write(`GET ${origin.url}/ HTTP/1.1\r\nHost: ${origin.authority}\r\n\r\n`);
+      const [head] = (await once(socket, "data")) as [Buffer];
+      socket.destroy();
+      expect(head.toString()).toContain("HTTP/1.1 200");
+      const { source, tls_session: session } = service.last;
+      expect(source.principal).toBe("cert-agent");
+      return { certificate: decodeURIComponent(source.certificate), sni: session?.sni };
+    };
+    expect(await told()).toEqual({ certificate: "", sni: undefined });
+    await proxy.reload(file({ include_peer_certificate: true, include_tls_session: true }));
+    const { certificate, sni } = await told();
+    expect(new X509Certificate(certificate).raw).toEqual(new X509Certificate(shown.cert).raw);
+    expect(sni).toBe("localhost");
   });
 });
 
@@ -578,6 +634,9 @@ describe("check", () => {
     expect(await checked({})).toContain("needs one of grpc_service and http_service");
     const http = { server_uri: { uri: "http://127.0.0.1:1" } };
     expect(await checked({ http_service: http, connect: "check" })).toContain("CONNECT");
+    const framing = { headers_to_add: [{ key: "Content-Length", value: "1" }] };
+    const framed = await checked({ http_service: { ...http, authorization_request: framing } });
+    expect(framed).toMatch(/:\d+:\d+ \S+headers_to_add\[0\]\.key: Content-Length cannot be set/);
     const grpc = { target_uri: "http://127.0.0.1:1" };
     expect(await checked({ grpc_service: grpc, tls: { svid: true } })).toContain("https://");
     expect(await checked({ grpc_service: grpc, transport_api_version: "V2" })).toContain("V3");

@@ -23,7 +23,7 @@ const opa = (...include: string[]): object => ({
 });
 const authz = (...include: string[]): object => ({
   name: "ext-authz",
-  config: { http_service: { server_uri: { uri: "http://127.0.0.1:9" } }, include },
+  config: { grpc_service: { target_uri: "http://127.0.0.1:9" }, include },
 });
 
 const fileOf = (...plugins: unknown[]): Settings =>
@@ -78,6 +78,5 @@ test("a policy that is shown less than it could be is told of at the start", asy
   expect(told).toEqual([
     "ext-authz is not shown what jwt-validation finds, which stands behind it",
     "ext-authz is not shown what mcp-parser finds, which stands behind it",
-    "ext-authz is to be shown what inference-parser finds (include), which is not in the pipeline",
   ]);
 });

@@ -1,5 +1,8 @@
 /** What an agent gets to read through prompt-guard: MCP with the SDK's client and server, fetch, event streams, on every way. */
 import { readFileSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { BridgeProxy } from "../support/bridge-proxy.ts";
@@ -431,7 +434,7 @@ describe("outputs of tools in requests to language models", () => {
     ],
   };
 
-  async function sent(config: object): Promise<typeof chat> {
+  async function sent(config: object, body = chat): Promise<typeof chat> {
     const origin = await own(HttpOrigin.launch());
     origin.answer = () =>
       reply(
@@ -445,7 +448,7 @@ describe("outputs of tools in requests to language models", () => {
       method: "POST",
       target: `${origin.url}/v1/chat/completions`,
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(chat),
+      body: JSON.stringify(body),
     });
     // What a model says is not what a stranger says.
     expect(response.status).toBe(200);
@@ -467,6 +470,19 @@ describe("outputs of tools in requests to language models", () => {
     const parsers = await sent({ rules, where: ["tool_outputs"] });
     expect(parsers.messages[2]?.content).toMatch(/^\[untrusted data [0-9a-f]{16}: /);
   });
+
+  test.each([
+    [{}, "read this line"],
+    [{ remove_invisible: false }, "re\u200bad this\u2063 line"],
+    [{ marking: "datamark" }, "read\u02c6this\u02c6line"],
+    [{ marking: "datamark", remove_invisible: false }, "re\u200bad\u02c6this\u2063\u02c6line"],
+  ])("marked as %j says", async (more, shown) => {
+    const unseen = { role: "tool", tool_call_id: "c1", content: "re\u200bad this\u2063 line" };
+    const body = { ...chat, messages: [...chat.messages.slice(0, 2), unseen] };
+    const rules = [{ name: "all", threshold: 0, action: "mark", ...more }];
+    const { messages } = await sent({ rules, where: ["tool_outputs"] }, body);
+    expect(messages[2]?.content?.split("\n")[1]).toBe(shown);
+  });
 });
 
 describe("a classifier", () => {
@@ -485,7 +501,7 @@ describe("a classifier", () => {
     const first = await get(proxy.forward, `${origin.url}/`);
     const second = await get(proxy.forward, `${origin.url}/`);
     expect(second.status).toBe(first.status);
-    return { service, proxy, status: first.status, text: first.text };
+    return { service, proxy, origin, status: first.status, text: first.text };
   }
 
   test("adds its score, is asked once about a text, and sees no secret of anybody else", async () => {
@@ -508,6 +524,33 @@ describe("a classifier", () => {
     ["the other label", '[{"label":"SAFE","score":0.99}]', 200],
   ])("%s", async (_what, answer, status) => {
     expect((await through(answer)).status).toBe(status);
+  });
+
+  test.each([
+    ["a text of a score below least_score is not shown", { least_score: 1 }, 200, 0],
+    ["a text of that score is shown", { least_score: 0 }, 403, 1],
+    ["score is what a verdict of 1 adds", { score: 49 }, 200, 1],
+    ["and with it a rule holds", { score: 50 }, 403, 1],
+  ])("%s", async (_what, more, status, asked) => {
+    const { service, ...answer } = await through('{"score": 1}', more);
+    expect(answer.status).toBe(status);
+    expect(service.requests.length > 0 ? 1 : 0).toBe(asked);
+  });
+
+  test("is shown the token in bearer_file as it is now, and is unavailable without one", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "authbridge-guard-"));
+    const file = join(directory, "token");
+    await writeFile(file, "s3cret-f\n");
+    const more = { bearer: undefined, bearer_file: file, cache_ttl: "0s" };
+    const { service, proxy, origin } = await through('{"score": 0}', more);
+    expect(service.requests.at(-1)?.header("authorization")).toBe("Bearer s3cret-f");
+    await writeFile(file, "s3cret-g");
+    expect((await get(proxy.forward, `${origin.url}/`)).status).toBe(200);
+    expect(service.requests.at(-1)?.header("authorization")).toBe("Bearer s3cret-g");
+    await rm(directory, { recursive: true });
+    const refused = await get(proxy.forward, `${origin.url}/`);
+    expect(refused.status).toBe(403);
+    expect(refused.text).toContain("classifier.on_failure");
   });
 
   test("that does not answer: as the file says", async () => {

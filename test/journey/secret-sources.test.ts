@@ -1,7 +1,10 @@
 /** static-inject takes credentials from sources that renew them: one fetch for all, without a restart, or a refusal. */
 import { generateKeyPairSync } from "node:crypto";
-import { readFile, rename, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { secretConfig } from "../../src/plugins/credentials/secret-config.ts";
 import { TestAuthority } from "../support/certs.ts";
 import { eventually } from "../support/eventually.ts";
 import { request } from "../support/http-client.ts";
@@ -9,7 +12,9 @@ import { HttpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { type ProcessOptions, runWith, type Settings } from "../support/program.ts";
 import { merge, outbound, ProxyProcess, settings } from "../support/proxy.ts";
+import { SpiffeAuthority } from "../support/spiffe-authority.ts";
 import { signedBy, StubProvider } from "../support/stub-provider.ts";
+import { WorkloadApi } from "../support/workload-api.ts";
 
 const own = owner();
 const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
@@ -215,6 +220,31 @@ describe("vault", () => {
     expect(provider.count("POST /v1/auth/kubernetes/login")).toBeLessThanOrEqual(2);
   });
 
+  test.each([
+    ["with secret_id_file, which is read at every login", { secret_id_file: "secret-id" }, "s-1"],
+    ["without secret_id_file, where the role needs none", {}, undefined],
+  ])("an approle logs in %s", async (_what, auth, secretId) => {
+    vaultServer();
+    let wanted = secretId;
+    provider.on("POST /v1/auth/agents/login", (call) => {
+      if (JSON.stringify(call.json()) !== JSON.stringify({ role_id: "r-1", secret_id: wanted }))
+        return [400, { errors: ["invalid role or secret ID"] }];
+      tokens.add("hvs.role");
+      return [200, { auth: { client_token: "hvs.role", lease_duration: 3_600, renewable: true } }];
+    });
+    const role = { method: "approle", role_id: "r-1", mount: "agents", ...auth };
+    const proxy = await start(source({ auth: role }), { files: { "secret-id": "s-1\n" } });
+    expect(await sent(proxy)).toBe("Bearer v1");
+    if (secretId === undefined) return;
+    wanted = "s-2";
+    await writeFile(proxy.path("next"), "s-2");
+    await rename(proxy.path("next"), proxy.path("secret-id"));
+    tokens.clear();
+    values = { token: "v2" };
+    await eventually(async () => (await sent(proxy)) === "Bearer v2");
+    expect(proxy.stderr).not.toMatch(/hvs\.|s-[12]/);
+  });
+
   test("a token that was revoked is had anew, and a server that is away is waited for", async () => {
     vaultServer();
     const proxy = await start(source(), { files });
@@ -378,6 +408,24 @@ describe("github_app", () => {
     expect(expiry).toBeGreaterThan(Date.now() / 1000 + 3_000);
   });
 
+  test.each([
+    ["organization", { organization: "acme & co" }, "orgs/acme%20%26%20co"],
+    ["user", { user: "alice" }, "users/alice"],
+    ["installation_id", { installation_id: 42 }, undefined],
+  ])("%s is another way to say which installation", async (_key, named, place) => {
+    github();
+    if (place !== undefined)
+      provider.on(`GET /api/v3/${place}/installation`, () => [200, { id: 42, app_id: 1 }]);
+    const proxy = await start(source({ repository: undefined, ...named }), { files });
+    expect(await sent(proxy)).toBe(`Bearer ghs_${issued}`);
+    const asked = provider.calls
+      .map(({ path }) => path)
+      .filter((path) => path.endsWith("/installation"));
+    expect(new Set(asked)).toEqual(
+      new Set(place === undefined ? [] : [`/api/v3/${place}/installation`]),
+    );
+  });
+
   test("what the app may not have is refused, in GitHub's words for the operator only", async () => {
     github();
     const proxy = await start(source({ permissions: { contents: "write" } }), { files });
@@ -505,6 +553,130 @@ describe("google", () => {
   });
 });
 
+describe("a workload at Google", () => {
+  const audience =
+    "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q";
+  const email = "sa@project.iam.gserviceaccount.com";
+  const account = `/v1/projects/-/serviceAccounts/${email}`;
+  const jwt = "urn:ietf:params:oauth:token-type:jwt";
+  let asked: Record<string, string>;
+
+  function google(): void {
+    asked = {};
+    provider.on("POST /sts", ({ form }) => {
+      asked = Object.fromEntries(form);
+      return [200, { access_token: `of-${asked["subject_token"] ?? ""}`, expires_in: 3_600 }];
+    });
+    provider.on("GET /own?of=me", () => [200, "own-token\n"]);
+    provider.on(`POST ${account}:generateIdToken`, (call) => {
+      const claims = { ...call.json(), by: call.headers.authorization, exp: inAnHour };
+      const parts = ["{}", JSON.stringify(claims), "s"];
+      return [200, { token: parts.map((one) => Buffer.from(one).toString("base64url")).join(".") }];
+    });
+  }
+  const keys = (more: Settings): Settings => ({
+    type: "google_workload_identity",
+    audience,
+    sts_url: `${provider.url}/sts`,
+    ...more,
+  });
+
+  test("shows the token that subject_token_url gives, as subject_token_type says", async () => {
+    google();
+    const own = { subject_token_url: `${provider.url}/own?of=me`, scopes: ["scope-a", "scope-b"] };
+    const proxy = await start(keys(own));
+    expect(await sent(proxy)).toBe("Bearer of-own-token");
+    expect(asked).toMatchObject({ audience, scope: "scope-a scope-b", subject_token_type: jwt });
+    await proxy.reload(file(keys({ ...own, subject_token_type: "urn:x:saml2" })));
+    await eventually(
+      async () =>
+        (await sent(proxy)) === "Bearer of-own-token" &&
+        asked["subject_token_type"] === "urn:x:saml2",
+    );
+  });
+
+  test("gets an ID token of the service account by id_token_audience", async () => {
+    google();
+    const more = {
+      subject_token_file: "own",
+      service_account: email,
+      iam_url: `${provider.url}/`,
+      id_token_audience: "https://run.test",
+    };
+    const proxy = await start(keys(more), { files: { own: "own-token" } });
+    const [, claims = ""] = (await sent(proxy)).split(".");
+    expect(JSON.parse(Buffer.from(claims, "base64url").toString())).toEqual({
+      audience: "https://run.test",
+      includeEmail: true,
+      by: "Bearer of-own-token",
+      exp: inAnHour,
+    });
+  });
+
+  test("shows a JWT-SVID for jwt_svid_audience", async () => {
+    google();
+    const authority = SpiffeAuthority.create();
+    const agent = await own(WorkloadApi.start());
+    agent.update({ svid: authority.svid("/agent"), bundle: authority.caDer });
+    const spiffe = { socket: agent.address };
+    const source = keys({ jwt_svid_audience: "sts.test", scopes: ["scope-a"] });
+    const proxy = await start(source, {}, { spiffe });
+    expect(await sent(proxy)).toMatch(/^Bearer of-/);
+    expect(agent.audiences).toContain("sts.test");
+    const { stdout, stderr } = await runWith("check", file(source));
+    expect(stdout + stderr).toMatch(/\.jwt_svid_audience: needs a spiffe block/);
+  });
+
+  const refusals: readonly (readonly [string, Settings, string])[] = [
+    ...[
+      "subject_token_file",
+      "subject_token_url",
+      "jwt_svid_audience",
+      "audience",
+      "subject_token_type",
+      "service_account",
+      "sts_url",
+      "iam_url",
+    ].map(
+      (key) =>
+        [
+          key,
+          { credentials_file: "x", scopes: ["a"], [key]: "http://x.test" },
+          "no effect with credentials_file",
+        ] as const,
+    ),
+    [
+      "iam_url",
+      { audience, subject_token_file: "x", scopes: ["a"], iam_url: "http://x.test" },
+      "no effect without service_account",
+    ],
+    [
+      "subject_token_url",
+      { audience, subject_token_file: "x", subject_token_url: "http://x.test", scopes: ["a"] },
+      "set one of",
+    ],
+    [
+      "service_account",
+      { audience, subject_token_file: "x", id_token_audience: "y" },
+      "required for an ID token",
+    ],
+    ["scopes", { audience, subject_token_file: "x" }, "either scopes or id_token_audience"],
+  ];
+  test("keys that exclude or need each other are named", () => {
+    for (const [key, source, words] of refusals) {
+      const given =
+        key === "service_account" && "credentials_file" in source
+          ? { ...source, [key]: email }
+          : source;
+      const { error } = secretConfig.safeParse({ type: "google_workload_identity", ...given });
+      const said = error?.issues.map(({ path, message }) => `${path.join(".")}: ${message}`);
+      expect(said, JSON.stringify(source)).toEqual([
+        expect.stringMatching(new RegExp(`^${key}: .*${words}`)),
+      ]);
+    }
+  });
+});
+
 describe("oauth", () => {
   test("a refresh token that is replaced is written, and the next fetch uses it", async () => {
     let current = "r1";
@@ -536,6 +708,42 @@ describe("oauth", () => {
     await eventually(async () => (await sent(proxy)) === "Bearer a2");
     expect((await readFile(proxy.path("refresh"), "utf8")).trim()).toBe("r3");
     expect(proxy.stderr).not.toMatch(/hush|\br[123]\b/);
+  });
+
+  test("rotated_token_file takes what replaces the refresh token, and the newer of the two files counts", async () => {
+    const used: string[] = [];
+    provider.on("POST /token", ({ form }) => {
+      used.push(form.get("refresh_token") ?? "");
+      const refresh_token = `${used.at(-1) ?? ""}+`;
+      return [
+        200,
+        { access_token: `a${used.length}`, token_type: "Bearer", expires_in: 3_600, refresh_token },
+      ];
+    });
+    const directory = await mkdtemp(join(tmpdir(), "authbridge-rotated-"));
+    await own({ close: () => rm(directory, { recursive: true }) });
+    const [given, rotated] = [join(directory, "given"), join(directory, "rotated")];
+    await writeFile(given, "r1\n", { mode: 0o400 });
+    const source = {
+      type: "oauth_refresh_token",
+      token_url: `${provider.url}/token`,
+      refresh_token_file: given,
+      rotated_token_file: rotated,
+      client_id: "pub",
+    };
+    const first = await start(source, {}, oneThread);
+    expect(await sent(first)).toBe("Bearer a1");
+    expect(await readFile(given, "utf8")).toBe("r1\n");
+    expect(await readFile(rotated, "utf8")).toBe("r1+\n");
+    expect((await stat(rotated)).mode & 0o777).toBe(0o600);
+    expect(await sent(await start(source, {}, oneThread))).toBe("Bearer a2");
+    // Consent that was given anew.
+    await writeFile(join(directory, "new"), "s1");
+    await rename(join(directory, "new"), given);
+    const later = new Date(Date.now() + 60_000);
+    await utimes(given, later, later);
+    expect(await sent(await start(source, {}, oneThread))).toBe("Bearer a3");
+    expect(used).toEqual(["r1", "r1+", "s1"]);
   });
 
   test("a public client, and one that asks for itself", async () => {

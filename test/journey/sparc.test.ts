@@ -1,4 +1,7 @@
 /** sparc at work: calls of tools and of language models pass a proxy, beside a service that judges whether they are grounded. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { ClientFactory } from "@a2a-js/sdk/client";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { agentCard, userMessage, WeatherAgent } from "../support/a2a-agent.ts";
@@ -96,6 +99,25 @@ describe("calls of MCP tools", () => {
     const proxy = await agentOf({ reflector_bearer: { type: "exec", command, ttl: "1h" } });
     await post(proxy, "/mcp", refund());
     expect(reflector.requests[0]?.header("authorization")).toBe("Bearer of-a-command");
+  });
+
+  test("the token in reflector_bearer_file is shown as it is now; without one no call is judged", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "authbridge-sparc-"));
+    const file = join(directory, "token");
+    await writeFile(file, "of-a-file\n");
+    const more = { reflector_bearer_file: file, cache_ttl_ms: 0, fail_policy: "closed" };
+    const proxy = await agentOf(more);
+    expect((await post(proxy, "/mcp", refund())).status).toBe(200);
+    await writeFile(file, "of-another");
+    expect((await post(proxy, "/mcp", refund())).status).toBe(200);
+    expect(reflector.requests.map((asked) => asked.header("authorization"))).toEqual([
+      "Bearer of-a-file",
+      "Bearer of-another",
+    ]);
+    await rm(directory, { recursive: true });
+    const refused = await post(proxy, "/mcp", refund());
+    expect(refused.text).toContain("reflector_unavailable");
+    expect(reflector.requests).toHaveLength(2);
   });
 
   test("a grounded call passes, and the service is shown the conversation, the tools and the call", async () => {

@@ -5,7 +5,7 @@ import type { ObservedDenials } from "../../src/policy/suggestion-text.ts";
 import { eventually } from "../support/eventually.ts";
 import { get, openTunnel, request } from "../support/http-client.ts";
 import { StubIdp } from "../support/idp.ts";
-import { HttpOrigin, TcpOrigin } from "../support/origin.ts";
+import { HttpOrigin, reply, TcpOrigin } from "../support/origin.ts";
 import { owner } from "../support/owner.ts";
 import { runWith, type Settings } from "../support/program.ts";
 import { hasRedis, RedisServer } from "../support/redis.ts";
@@ -284,24 +284,40 @@ describe("budgets that both threads count", () => {
     expect((shown as { readonly instances: unknown[] }).instances).toHaveLength(1);
   });
 
-  test.skipIf(!hasRedis)("are counted in a store that a plugin names by its address", async () => {
-    const server = await own(RedisServer.start());
-    const config = { redis_url: server.url, max_calls: 1, default_session_fallback: true };
-    const plugins = [{ name: "session-budget", config }, "inference-parser"];
-    const proxy = await own(ProxyProcess.start(file({}, { pipeline: { outbound: { plugins } } })));
-    const body = JSON.stringify({ model: "m", messages: [{ role: "user", content: "hi" }] });
-    const call = async (): Promise<number> =>
-      (
-        await request(proxy.forward, {
-          method: "POST",
-          target: `http://127.0.0.1:${origin.port}/v1/chat/completions`,
-          headers: { "Content-Type": "application/json", Connection: "close" },
-          body,
-        })
-      ).status;
-    expect(await call()).toBe(200);
-    expect(await Promise.all(Array.from({ length: 12 }, call))).toEqual(Array(12).fill(403));
-  });
+  test.skipIf(!hasRedis)(
+    "are counted in a store that a plugin names by its address, and what was approved holds",
+    async () => {
+      const server = await own(RedisServer.start());
+      const config = { redis_url: server.url, max_calls: 1, default_session_fallback: true };
+      const plugins = [{ name: "session-budget", config }, "inference-parser"];
+      const proxy = await own(
+        ProxyProcess.start(file({}, { pipeline: { outbound: { plugins } } })),
+      );
+      const body = JSON.stringify({ model: "m", messages: [{ role: "user", content: "hi" }] });
+      const call = async (): Promise<number> =>
+        (
+          await request(proxy.forward, {
+            method: "POST",
+            target: `http://127.0.0.1:${origin.port}/v1/chat/completions`,
+            headers: { "Content-Type": "application/json", Connection: "close" },
+            body,
+          })
+        ).status;
+      expect(await call()).toBe(200);
+      expect(await Promise.all(Array.from({ length: 12 }, call))).toEqual(Array(12).fill(403));
+      const approver = await own(HttpOrigin.launch(() => reply(200, '{"action":"approve"}')));
+      const pause = { ...config, on_exceed: "pause", pause_webhook: `${approver.url}/approve` };
+      const again = (config: Settings): Promise<void> => {
+        const plugins = [{ name: "session-budget", config }, "inference-parser"];
+        return proxy.reload(file({}, { pipeline: { outbound: { plugins } } }));
+      };
+      await again(pause);
+      expect(await call()).toBe(200);
+      await again({ ...pause, pause_timeout: "9s" });
+      expect(await Promise.all(Array.from({ length: 12 }, call))).toEqual(Array(12).fill(200));
+      expect(approver.requestsFor("/approve")).toHaveLength(1);
+    },
+  );
 });
 
 describe("a file that several threads cannot serve is refused", () => {

@@ -6,6 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type LoadedConfig, loadConfig } from "../../config/load.ts";
 import { formatProblem } from "../../yaml/problem.ts";
 import { authorityObjection, openAuthority } from "../../app/bridge.ts";
+import { withUnusedKeys } from "../../app/build-problems.ts";
 import { probeBridge } from "./bridge.ts";
 import { probeCommand, type TriedCommand } from "./command.ts";
 import { connectThrough, verifiedTls } from "./connect.ts";
@@ -69,7 +70,8 @@ async function examine(
   report: DoctorReport,
   directory: string,
 ): Promise<void> {
-  const loaded = await loadConfig(command.file, { lenient: command.lenient, env: process.env });
+  const options = { lenient: command.lenient, env: process.env };
+  const loaded = await withUnusedKeys(loadConfig(command.file, options));
   if (loaded.kind === "rejected") {
     for (const problem of loaded.problems)
       report.add("file", fail(formatProblem(problem), "correct the file; check prints the same"));

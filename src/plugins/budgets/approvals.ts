@@ -1,5 +1,5 @@
 /** Approval by somebody outside: asked once for all messages of a session that wait for it, and kept for a while. */
-import { BoundedMap } from "../../bounded-map.ts";
+import { hash } from "node:crypto";
 import { isObject } from "../../http/json-access.ts";
 import { messageOf } from "../../errors.ts";
 import type { PluginDeps } from "../../pipeline/plugin.ts";
@@ -12,7 +12,7 @@ export interface ApprovalOptions {
   readonly graceMs: number;
   /** What counts where nobody answers. */
   readonly otherwise: boolean;
-  readonly deps: Pick<PluginDeps, "clock" | "fetch" | "log" | "count">;
+  readonly deps: Pick<PluginDeps, "fetch" | "instance" | "log" | "count" | "shared">;
 }
 
 /** What came of a question. */
@@ -22,13 +22,11 @@ export interface Approval {
   readonly isKept: boolean;
 }
 
-const maxSessions = 10_000;
 const maxResponseBytes = 4_096;
 
-/** The approvals of one instance. */
+/** The approvals of one instance; those that hold are known to every thread of the process, and after a reload. */
 export class Approvals {
   readonly #options: ApprovalOptions;
-  readonly #approvedAt = new BoundedMap<string, number>(maxSessions);
   readonly #asking = new Map<string, Promise<boolean>>();
 
   constructor(options: ApprovalOptions) {
@@ -37,11 +35,7 @@ export class Approvals {
 
   /** Never rejects. Bounded by the time-out of the question. */
   async ask(session: string, question: object): Promise<Approval> {
-    const { graceMs, deps } = this.#options;
-    const approvedAt = this.#approvedAt.get(session);
-    if (approvedAt !== undefined && deps.clock.now() - approvedAt < graceMs) {
-      return { isApproved: true, isKept: true };
-    }
+    if (await this.#holds(session)) return { isApproved: true, isKept: true };
     const asking = this.#asking.get(session) ?? this.#question(session, question);
     this.#asking.set(session, asking);
     try {
@@ -49,6 +43,30 @@ export class Approvals {
     } finally {
       if (this.#asking.get(session) === asking) this.#asking.delete(session);
     }
+  }
+
+  async #holds(session: string): Promise<boolean> {
+    try {
+      return (await this.#options.deps.shared.get(this.#keyOf(session))) !== undefined;
+    } catch {
+      // Whoever approved it is asked again.
+      return false;
+    }
+  }
+
+  async #keep(session: string): Promise<void> {
+    const { graceMs, deps } = this.#options;
+    if (graceMs === 0) return;
+    try {
+      await deps.shared.set(this.#keyOf(session), "approved", graceMs);
+    } catch {
+      deps.count("state_away");
+    }
+  }
+
+  /** Of one length, however long the session's own name is. */
+  #keyOf(session: string): string {
+    return `session-budget ${this.#options.deps.instance} ${hash("sha256", session)}`;
   }
 
   async #question(session: string, question: object): Promise<boolean> {
@@ -64,7 +82,7 @@ export class Approvals {
       if (status !== 200) throw new Error(`it answered ${status}`);
       const answer: unknown = JSON.parse(body.toString("utf8"));
       const isApproved = isObject(answer) && answer["action"] === "approve";
-      if (isApproved) this.#approvedAt.renew(session, deps.clock.now());
+      if (isApproved) await this.#keep(session);
       deps.count(isApproved ? "approved" : "disapproved");
       return isApproved;
     } catch (error) {

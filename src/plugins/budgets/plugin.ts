@@ -35,6 +35,11 @@ export const budgets = definePlugin<BudgetsConfig>({
   behind: ({ limits }) =>
     limits.some(({ by }) => by.includes("subject")) ? ["jwt-validation"] : [],
   readsSessions: true,
+  unused: ({ limits }) => {
+    const isPriced = limits.some(({ unit, mode }) => unit === "cost" && mode !== "soft");
+    const message = "has no effect without a hard limit of cost";
+    return isPriced ? [] : [{ path: ["unknown_models"], message }];
+  },
   create: (config, deps) => new BudgetPlugin(engineOptions(config, deps), deps),
 });
 

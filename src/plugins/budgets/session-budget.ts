@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { durationMs } from "../../duration.ts";
 import {
+  type ConfigProblem,
   type Decision,
   definePlugin,
   type Denial,
@@ -50,7 +51,9 @@ const sessionBudgetConfig = z
     pause_timeout_action: z
       .enum(["deny", "allow"])
       .default("deny")
-      .describe("What counts where it does not answer, or not in these words."),
+      .describe(
+        "What counts where it does not answer with 200 and JSON. Every action but approve is a denial.",
+      ),
     pause_grace_period: duration(0)
       .default("5m")
       .describe("How long an approval holds, in this process."),
@@ -60,7 +63,7 @@ const sessionBudgetConfig = z
       .describe("How long a session is remembered after its last use; 0: 7200."),
     refresh_interval: duration()
       .default("5s")
-      .describe("Of the Go program's cache. Here every request asks the server."),
+      .describe("Without effect: of the Go program's cache. Here every request asks the server."),
     redis_unavailable: z
       .literal("fail_open", { error: "only fail_open; for the other, use budgets with when_away" })
       .default("fail_open")
@@ -94,8 +97,25 @@ export const sessionBudget = definePlugin<SessionBudgetConfig>({
   stages: ["connect", "request"],
   origins: ({ pause_webhook: webhook }) => (webhook === undefined ? [] : [originOf(webhook)]),
   readsSessions: true,
+  unused: unusedIn,
   create: (config, deps) => new BudgetPlugin(engineOptions(config, deps), deps),
 });
+
+const pauseKeys = [
+  "pause_webhook",
+  "pause_timeout",
+  "pause_timeout_action",
+  "pause_grace_period",
+] as const;
+
+/** Files of the Go program have them. */
+function unusedIn({ on_exceed: action }: SessionBudgetConfig): ConfigProblem[] {
+  const ofPause = action === "pause" ? [] : pauseKeys;
+  return [
+    { path: ["refresh_interval"], message: "has no effect: every request asks the server" },
+    ...ofPause.map((key) => ({ path: [key], message: "has no effect without on_exceed: pause" })),
+  ];
+}
 
 function engineOptions(config: SessionBudgetConfig, deps: PluginDeps): EngineOptions {
   const approvals = approvalsOf(config, deps);

@@ -1,6 +1,7 @@
 /** The configuration of context-guru, with the keys of the Go program and those added since. */
 import { z } from "zod";
 import { durationMs } from "../../duration.ts";
+import type { ConfigProblem } from "../../pipeline/plugin.ts";
 import { age, serviceUrl, words } from "../config-values.ts";
 import type { Limits } from "./draft.ts";
 import { secretValue } from "../credentials/secret-config.ts";
@@ -102,6 +103,18 @@ export const contextGuruConfig = z.strictObject({
     .default({ ttl: "1h", max_bytes: 67_108_864, max_texts: 1_000 })
     .describe("Whole texts, for whoever asks."),
 });
+
+/** Keys that nothing reads, written or not. */
+export function unusedKeysOf({ engine: { preset }, model }: ContextGuruConfig): ConfigProblem[] {
+  const ofPreset = { off: ["keep_chars", "model", "min_chars"], safe: ["keep_chars", "model"] };
+  const keys = preset === "off" || preset === "safe" ? ofPreset[preset] : [];
+  const isUnnamed = model?.base_url === undefined && !keys.includes("model");
+  const ofModel = isUnnamed ? Object.keys(modelSchema.shape) : [];
+  return [
+    ...keys.map((key) => ({ path: [key], message: `has no effect with preset ${preset}` })),
+    ...ofModel.map((key) => ({ path: ["model", key], message: "has no effect without base_url" })),
+  ];
+}
 
 /** A checked configuration. */
 export type ContextGuruConfig = z.output<typeof contextGuruConfig>;

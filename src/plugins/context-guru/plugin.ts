@@ -24,7 +24,14 @@ import { requestJson } from "../../protocols/message-json.ts";
 import { type ToolOutput, toolOutputs } from "../../protocols/tool-outputs.ts";
 import { inferenceEndpoint } from "../parsers/inference.ts";
 import { originOf } from "../config-values.ts";
-import { contextGuruConfig, type ContextGuruConfig, limitsOf, modelOf, ttlMsOf } from "./config.ts";
+import {
+  contextGuruConfig,
+  type ContextGuruConfig,
+  limitsOf,
+  modelOf,
+  ttlMsOf,
+  unusedKeysOf,
+} from "./config.ts";
 import type { Draft, Limits } from "./draft.ts";
 import { expansion } from "./expand.ts";
 import { idOf, isMarked, marked } from "./marker.ts";
@@ -48,6 +55,7 @@ export const contextGuru = defineSecretUser<ContextGuruConfig>({
   },
   readsSessions: true,
   sources: (config) => sourceAt(["model", "api_key"], config.model?.api_key),
+  unused: unusedKeysOf,
   create: (config, deps, secrets) => new ContextGuru(config, deps, secrets),
 });
 

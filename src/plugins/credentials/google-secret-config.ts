@@ -11,6 +11,8 @@ import {
 import { originOf, serviceUrl, words } from "../config-values.ts";
 import { scopes, waiting } from "./stored-secret-config.ts";
 
+const googleIamUrl = "https://iamcredentials.googleapis.com";
+
 const googleScopes = scopes
   .optional()
   .describe("Scopes of an access token, such as https://www.googleapis.com/auth/cloud-platform.");
@@ -39,6 +41,15 @@ export const googleKeySource = z
       refuse("subject", "has no effect with audience: only access tokens are for a user");
   });
 
+/** What a credentials_file says as well, besides the workload's own token. */
+const besides = [
+  "audience",
+  "subject_token_type",
+  "service_account",
+  "sts_url",
+  "iam_url",
+] as const;
+
 /** Workload identity federation. */
 export const googleFederatedSource = z
   .strictObject({
@@ -48,7 +59,7 @@ export const googleFederatedSource = z
     credentials_file: words()
       .optional()
       .describe(
-        "The file of type external_account that gcloud writes, with a credential_source of file or url. Or the keys below, down to service_account.",
+        "The file of type external_account that gcloud writes, with a credential_source of file or url. Or the keys below, down to iam_url.",
       ),
     audience: words()
       .optional()
@@ -58,15 +69,17 @@ export const googleFederatedSource = z
     jwt_svid_audience: words()
       .optional()
       .describe("The workload's own token is a JWT-SVID of the block spiffe for this audience."),
-    subject_token_type: words().default(jwtTokenType).describe("What kind of token it is."),
+    subject_token_type: words()
+      .optional()
+      .describe(`What kind of token it is. Default: ${jwtTokenType}.`),
     service_account: words()
       .regex(/^[^\s/?#:]+$/, { error: "must be the e-mail address of a service account" })
       .optional()
       .describe("E-mail address of a service account to impersonate."),
-    sts_url: serviceUrl().default(googleStsUrl).describe("Security Token Service."),
+    sts_url: serviceUrl().optional().describe(`Security Token Service. Default: ${googleStsUrl}.`),
     iam_url: serviceUrl()
-      .default("https://iamcredentials.googleapis.com")
-      .describe("Where a service account is impersonated."),
+      .optional()
+      .describe(`Where service_account is impersonated. Default: ${googleIamUrl}.`),
     scopes: googleScopes,
     id_token_audience: words()
       .optional()
@@ -79,9 +92,11 @@ export const googleFederatedSource = z
     const own = ["subject_token_file", "subject_token_url", "jwt_svid_audience"] as const;
     const set = own.filter((key) => source[key] !== undefined);
     if (source.credentials_file !== undefined) {
-      for (const key of [...set, "audience", "service_account"] as const)
+      for (const key of [...set, ...besides])
         if (source[key] !== undefined) refuse(key, "has no effect with credentials_file");
     } else {
+      if (source.iam_url !== undefined && source.service_account === undefined)
+        refuse("iam_url", "has no effect without service_account");
       if (source.audience === undefined) refuse("audience", "is required without credentials_file");
       if (set.length !== 1) refuse(set[1] ?? own[0], `set one of ${own.join(", ")}`);
       if (source.id_token_audience !== undefined && source.service_account === undefined)
@@ -108,7 +123,7 @@ export function federationOrigins(source: FederatedConfig): string[] {
       : readNow(source.credentials_file, readExternalAccount);
   const urls =
     account === undefined
-      ? [source.sts_url, source.iam_url]
+      ? [googleStsUrl, googleIamUrl]
       : [account.tokenUrl, account.impersonation?.url, subjectUrl(account)];
   return urls.flatMap((url) => (url === undefined ? [] : originOf(url)));
 }
@@ -121,12 +136,13 @@ function subjectUrl({ subject }: ExternalAccount): string | undefined {
 export function externalAccountOf(source: FederatedConfig): ExternalAccount {
   const { audience = "", subject_token_file: path, subject_token_url: url } = source;
   const { service_account: email, jwt_svid_audience: svidAudience = "" } = source;
-  const iam = source.iam_url.replace(/\/+$/, "");
+  const { sts_url: tokenUrl = googleStsUrl, iam_url: iamUrl = googleIamUrl } = source;
+  const iam = iamUrl.replace(/\/+$/, "");
   const account = `${iam}/v1/projects/-/serviceAccounts/${encodeURI(email ?? "")}`;
   return {
     audience,
-    subjectTokenType: source.subject_token_type,
-    tokenUrl: source.sts_url,
+    subjectTokenType: source.subject_token_type ?? jwtTokenType,
+    tokenUrl,
     subject:
       path !== undefined
         ? { kind: "file", path }

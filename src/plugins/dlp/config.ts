@@ -1,6 +1,7 @@
 /** The configuration of dlp. What a rule names that exists nowhere is found here, with its place. */
 import { z } from "zod";
 import { detectorNames, standardDetectors } from "../../dlp/detectors.ts";
+import type { ConfigProblem } from "../../pipeline/plugin.ts";
 import { hostGlob, words } from "../config-values.ts";
 
 /** Words that stand for several detectors. */
@@ -100,11 +101,15 @@ export const dlpConfig = z
         "What becomes of a request body above limits.max_body. refuse: it is refused. stream: it is looked through as it passes, and cut off where something is found. Default refuse.",
       ),
     credential_fields: z
-      .array(words())
+      .array(
+        z.string().regex(/^(?!\*)[!#$%&'*+\-.^`|~\w]+$/, {
+          error: "must be a header name, or the beginning of one and *",
+        }),
+      )
       .max(100)
       .default([])
       .describe(
-        "Fields besides Authorization, Cookie and those of API keys that credentials belong in: only own_secrets is looked for there.",
+        "Fields besides Authorization, Cookie and those of API keys that credentials belong in: only own_secrets is looked for there. A trailing * stands for any ending.",
       ),
     max_depth: z
       .int()
@@ -145,6 +150,26 @@ export const dlpConfig = z
 
 /** A checked configuration. */
 export type DlpConfig = z.output<typeof dlpConfig>;
+
+/** Keys that nothing reads, written or not: detectors that no rule looks for, and masks of what is not redacted. */
+export function unusedKeysOf(config: DlpConfig): ConfigProblem[] {
+  const rules = [...config.rules, config.default];
+  const looking = rules.filter(({ action }) => action !== "pass");
+  const named = new Set(looking.flatMap((one) => [...one.detectors, ...one.response_detectors]));
+  const ofDetectors = (["patterns", "lists"] as const).flatMap((key) =>
+    [...config[key].entries()].flatMap(([index, { name: given }]) =>
+      named.has(given) ? [] : [{ path: [key, index], message: unnamed }],
+    ),
+  );
+  const ofMasks = [...rules.entries()].flatMap(([index, { action }]) => {
+    const at = index < config.rules.length ? ["rules", index] : ["default"];
+    return action === "redact" ? [] : [{ path: [...at, "mask"], message: unmasked }];
+  });
+  return [...ofDetectors, ...ofMasks];
+}
+
+const unnamed = "has no effect: no rule that looks for something names it";
+const unmasked = "has no effect without action: redact";
 
 /** Detectors with the groups written out. */
 export function expanded(names: readonly string[]): readonly string[] {

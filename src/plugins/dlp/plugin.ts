@@ -24,7 +24,7 @@ import {
 } from "../../pipeline/plugin.ts";
 import { keyFields } from "../credentials/key-fields.ts";
 import { BodyStream } from "./body-stream.ts";
-import { dlpConfig, type DlpConfig } from "./config.ts";
+import { dlpConfig, type DlpConfig, unusedKeysOf } from "./config.ts";
 import { Detection } from "./detection.ts";
 import { FrameStream } from "./frame-stream.ts";
 import { HostPlans, type Side } from "./host-plan.ts";
@@ -53,6 +53,7 @@ export const dlp = definePlugin<DlpConfig>({
   stages: ["connect", "request"],
   body: { request: "write" },
   redacts: true,
+  unused: unusedKeysOf,
   create: (config, deps) => new Dlp(config, deps),
 });
 

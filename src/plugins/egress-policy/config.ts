@@ -72,16 +72,22 @@ export const egressPolicyConfig = z
       .default(true)
       .describe("A rule for GET also selects HEAD. Default true."),
     missing_after: age()
-      .default("60s")
+      .optional()
       .describe(
         "How long the policy file may be missing before the proxy is not ready. Default 60s.",
       ),
   })
   .superRefine((config, context) => {
+    const issue = (path: string[], message: string): void =>
+      context.addIssue({ code: "custom", path, message });
     const keys = ["policy_file", "network_policies", "allow", "deny"] as const;
-    if (keys.every((key) => config[key] === undefined)) {
-      context.addIssue({ code: "custom", message: `needs one of ${keys.join(", ")}` });
-    }
+    if (keys.every((key) => config[key] === undefined))
+      return issue([], `needs one of ${keys.join(", ")}`);
+    const { policy_file: file, network_policies: inline } = config;
+    if (file === undefined && config.missing_after !== undefined)
+      issue(["missing_after"], "has no effect without policy_file");
+    if (file === undefined && inline === undefined && config.empty_binaries === "deny")
+      issue(["empty_binaries"], "has no effect on allow and deny: only entries have binaries");
   });
 
 /** A checked configuration. */

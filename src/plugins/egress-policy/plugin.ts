@@ -155,7 +155,7 @@ class EgressPolicy implements Plugin {
     this.#file?.current();
     if (this.#file?.problem === undefined) this.#missingSince = undefined;
     const missingMs = this.#deps.clock.now() - (this.#missingSince ?? this.#deps.clock.now());
-    return missingMs < durationMs(this.#config.missing_after)
+    return missingMs < durationMs(this.#config.missing_after ?? "60s")
       ? true
       : `policy file ${this.#config.policy_file ?? ""} has been missing for ${Math.round(missingMs / 1000)} s`;
   }

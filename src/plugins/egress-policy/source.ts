@@ -59,7 +59,9 @@ function makeRules(
   notes: Notes,
 ): PolicyRules | undefined {
   const { policy_file: file, network_policies: inline } = config;
-  if (fileText === undefined && inline === undefined) return undefined;
+  const isListOnly = fileText === undefined && inline === undefined;
+  // Without entries the rules still ask who the caller is, and leave the host to the lists.
+  if (isListOnly && dialect.unresolvedIdentity === "sentinel") return undefined;
   const parsed = fileText === undefined ? undefined : parsePolicyText(fileText, file ?? "");
   const { document, problems } = readPolicyDocument(
     {

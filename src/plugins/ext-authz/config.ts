@@ -1,6 +1,6 @@
 /** The configuration of ext-authz, in the words of Envoy's filter of that name where it has one. */
 import { z } from "zod";
-import { isFieldValue, isToken } from "../../http/headers.ts";
+import { isFieldValue, isHopByHop, isToken } from "../../http/headers.ts";
 import { duration, words } from "../config-values.ts";
 import { patternList } from "./string-matcher.ts";
 
@@ -59,7 +59,9 @@ const httpService = z.strictObject({
         .describe(
           "Fields of the request that are sent besides Host, Authorization and the length of the body. As allowed_headers of the entry.",
         ),
-      headers_to_add: addedFields.describe("Fields that are added to the question."),
+      headers_to_add: addedFields.describe(
+        "Fields of the question, in place of those that the client sent under these names.",
+      ),
     })
     .prefault({})
     .describe("What the service is sent."),
@@ -76,7 +78,7 @@ const httpService = z.strictObject({
       allowed_client_headers: patternList()
         .optional()
         .describe(
-          "Fields of a refusal that the client gets, besides Location, WWW-Authenticate and Proxy-Authenticate's like. Default: all of them.",
+          "Fields of a refusal that the client gets, besides Location, WWW-Authenticate and Content-Type. Default: all of them but those of the connection.",
         ),
       allowed_client_headers_on_success: patternList()
         .optional()
@@ -91,18 +93,18 @@ const requestBody = z.strictObject({
     .int()
     .min(1)
     .max(64 * 1024 * 1024)
-    .describe("Longest body that the service is told."),
+    .describe("Longest body that the service is told, within limits.max_body."),
   allow_partial_message: z
     .boolean()
     .default(false)
     .describe(
-      "Tell the service the beginning of a longer body. false: such a request is refused with 413.",
+      "Tell the service the beginning of a longer body, within limits.max_body. false: such a request is refused with 413.",
     ),
   pack_as_bytes: z
     .boolean()
     .default(false)
     .describe(
-      "Send it in raw_body. false: in body, which holds text only; a body that is not UTF-8 is refused.",
+      "Over gRPC: send it in raw_body. false: in body, which holds text only; a body that is not UTF-8 is refused. Over HTTP it goes as it is.",
     ),
 });
 
@@ -120,6 +122,11 @@ export const guardedFields = [
   "x-amz-security-token",
   ":path",
 ] as const;
+
+interface Services {
+  readonly grpc_service?: z.output<typeof grpcService> | undefined;
+  readonly http_service?: z.output<typeof httpService> | undefined;
+}
 
 const statusCode = z.int().min(400).max(599);
 
@@ -178,20 +185,22 @@ export const extAuthzConfig = z
     encode_raw_headers: z
       .boolean()
       .default(false)
-      .describe("Tell fields line by line in header_map, in place of headers."),
+      .describe("Tell fields line by line in header_map, in place of headers. gRPC only."),
     include_peer_certificate: z
       .boolean()
       .default(false)
-      .describe("Tell the client's certificate (source.certificate)."),
+      .describe("Tell the client's certificate (source.certificate). gRPC only."),
     include_tls_session: z
       .boolean()
       .default(false)
-      .describe("Tell the name that the client asked for in its handshake (tls_session.sni)."),
+      .describe(
+        "Tell the name that the client asked for in its handshake (tls_session.sni). gRPC only.",
+      ),
     include_executable: z
       .boolean()
       .default(false)
       .describe(
-        "Look the calling process up (outbound), for source.labels.executable. Without it, it is told where another plugin looks it up.",
+        "Look the calling process up (outbound), for source.labels.executable. Without it, it is told where another plugin looks it up. gRPC only.",
       ),
     include: z
       .array(
@@ -208,12 +217,12 @@ export const extAuthzConfig = z
       .max(100)
       .default([])
       .describe(
-        "Heavy parts of what the parsers found, for metadata_context: a2a.content, mcp.params, mcp.params.NAME, inference.tools.detail, inference.messages.",
+        "Heavy parts of what the parsers found, for metadata_context: a2a.content, mcp.params, mcp.params.NAME, inference.tools.detail, inference.messages. gRPC only.",
       ),
     context_extensions: z
       .record(z.string().min(1), z.string())
       .default({})
-      .describe("Names and values that the service is told with each request."),
+      .describe("Names and values that the service is told with each request. gRPC only."),
     allow_headers: z
       .array(z.enum(guardedFields))
       .default([])
@@ -242,7 +251,7 @@ export const extAuthzConfig = z
   })
   .superRefine((config, context) => {
     const { grpc_service: grpc, http_service: http, tls } = config;
-    const issue = (path: string[], message: string): void =>
+    const issue = (path: (string | number)[], message: string): void =>
       context.addIssue({ code: "custom", path, message });
     if ((grpc === undefined) === (http === undefined))
       issue([], "needs one of grpc_service and http_service");
@@ -258,9 +267,7 @@ export const extAuthzConfig = z
       issue(["allowed_headers"], "is also set below http_service.authorization_request: keep one");
     if (config.failure_mode_allow_header_add && !config.failure_mode_allow)
       issue(["failure_mode_allow_header_add"], "has no effect without failure_mode_allow");
-    for (const { key } of grpc?.initial_metadata ?? [])
-      if (/^(?:grpc-|te$|content-type$|connection$)/i.test(key) || /-bin$/i.test(key))
-        issue(["grpc_service", "initial_metadata"], `${key} cannot be set`);
+    for (const { path, message } of fieldProblems(config)) issue(path, message);
     if (tls === undefined) return;
     const { client_certificate_file: file, client_certificate_key_file: key, svid } = tls;
     if (!addressOf(config).startsWith("https://"))
@@ -271,13 +278,27 @@ export const extAuthzConfig = z
       issue(["tls"], "needs svid: true or client_certificate_file, one of them");
   });
 
+/** Fields that are not the operator's to set, as they frame the question. */
+function fieldProblems({ grpc_service: grpc, http_service: http }: Services) {
+  const ofHttp = (http?.authorization_request.headers_to_add ?? []).map(({ key }, index) => ({
+    key,
+    path: ["http_service", "authorization_request", "headers_to_add", index, "key"],
+    isFraming: key.toLowerCase() === "content-length" || isHopByHop(key),
+  }));
+  const ofGrpc = (grpc?.initial_metadata ?? []).map(({ key }, index) => ({
+    key,
+    path: ["grpc_service", "initial_metadata", index, "key"],
+    isFraming: /^(?:grpc-|te$|content-type$|connection$)|-bin$/i.test(key),
+  }));
+  return [...ofHttp, ...ofGrpc].flatMap(({ key, path, isFraming }) =>
+    isFraming ? [{ path, message: `${key} cannot be set` }] : [],
+  );
+}
+
 /** A checked configuration. */
 export type ExtAuthzConfig = z.output<typeof extAuthzConfig>;
 
 /** The address of the service. */
-export function addressOf({
-  grpc_service: grpc,
-  http_service: http,
-}: Pick<ExtAuthzConfig, "grpc_service" | "http_service">): string {
+export function addressOf({ grpc_service: grpc, http_service: http }: Services): string {
   return (grpc?.target_uri ?? http?.server_uri.uri ?? "").replace(/\/$/, "");
 }

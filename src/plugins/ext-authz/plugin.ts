@@ -1,6 +1,5 @@
 /** ext-authz: asks an authorization service that speaks Envoy's ext_authz about every message, over gRPC or HTTP. */
 import { hash } from "node:crypto";
-import { isUtf8 } from "node:buffer";
 import { durationMs } from "../../duration.ts";
 import { readPath } from "../../http/path.ts";
 import {
@@ -34,6 +33,8 @@ import { addressOf, extAuthzConfig, type ExtAuthzConfig } from "./config.ts";
 import { certificateOf } from "./certificate.ts";
 import { type AuthzService, authzServiceOf } from "./services.ts";
 import { StringMatcher } from "./string-matcher.ts";
+import { isTooLong, type ToldBody, toldBodyOf } from "./told-body.ts";
+import { unusedKeysOf } from "./unused-keys.ts";
 import type { Allowed, Denied, FieldChange, NoVerdict, Verdict } from "./verdict.ts";
 
 /** The definition that a pipeline names. */
@@ -43,8 +44,9 @@ export const extAuthz = definePlugin<ExtAuthzConfig>({
     "Asks an authorization service that speaks Envoy's ext_authz, over gRPC or HTTP, about each message",
   config: extAuthzConfig,
   stages: ["connect", "request"],
-  behind: ({ include }) => parsersOf(include),
-  missed: ({ include }) => parsersOf(include),
+  behind: (config) => parsersOf(includedIn(config)),
+  missed: (config) => parsersOf(includedIn(config)),
+  unused: unusedKeysOf,
   bestBehind: shownFindings,
   body: { request: "read" },
   origins: (config) => {
@@ -57,11 +59,6 @@ export const extAuthz = definePlugin<ExtAuthzConfig>({
 const failureField = "x-envoy-auth-failure-mode-allowed";
 /** Questions that one message may cost. */
 const maxQuestions = 100;
-
-/** What the service is told of a body. */
-type ToldBody =
-  | { readonly bytes: Buffer | undefined; readonly isPartial: boolean }
-  | { readonly refusal: Decision };
 
 class ExtAuthz implements Plugin {
   readonly body: BodyAccess;
@@ -106,7 +103,7 @@ class ExtAuthz implements Plugin {
 
   /** A body that is known to be too long is refused without being read. */
   wantsBody(context: RequestContext): boolean {
-    return !this.#isTooLong(context);
+    return !isTooLong(context, this.#config);
   }
 
   async onRequest(context: RequestContext): Promise<Decision> {
@@ -119,7 +116,7 @@ class ExtAuthz implements Plugin {
     if (this.#config.failure_mode_allow_header_add) context.headers.delete(failureField);
     const problem = unreadable(context);
     if (problem !== undefined) return problem;
-    const told = this.#bodyOf(context);
+    const told = toldBodyOf(context, this.#config);
     if ("refusal" in told) return told.refusal;
     const parsed = parsedInputs(context, this.#parts);
     if (parsed.length > maxQuestions) {
@@ -137,7 +134,7 @@ class ExtAuthz implements Plugin {
   /** What the service decides is not known where nobody is asked. */
   rehearseRequest(context: RequestContext): Decision {
     if (context.stage === "connect" && this.#connect === "inspect") return skip("asked_inside");
-    const told = unreadable(context) ?? this.#bodyOf(context);
+    const told = unreadable(context) ?? toldBodyOf(context, this.#config);
     if ("action" in told) return told;
     if ("refusal" in told) return told.refusal;
     const key = this.#config.http_service === undefined ? "grpc_service" : "http_service";
@@ -167,32 +164,6 @@ class ExtAuthz implements Plugin {
 
   #responseFields(context: RequestContext): FieldChange[] {
     return context.stateOf<FieldChange[]>(this, () => []);
-  }
-
-  #isTooLong(context: RequestContext): boolean {
-    const { with_request_body: wanted } = this.#config;
-    if (wanted === undefined || wanted.allow_partial_message) return false;
-    const length = context.body?.length ?? Number(context.headers.get("content-length") ?? 0);
-    return length > wanted.max_request_bytes;
-  }
-
-  #bodyOf(context: RequestContext): ToldBody {
-    const { with_request_body: wanted } = this.#config;
-    if (wanted === undefined || context.stage === "connect")
-      return { bytes: undefined, isPartial: false };
-    if (this.#isTooLong(context)) {
-      const message = `the body is longer than the ${wanted.max_request_bytes} bytes that the authorization service is shown (ext-authz: with_request_body.max_request_bytes)`;
-      return { refusal: deny("body_too_large", { code: "request.body-too-large", message }) };
-    }
-    const { body = Buffer.alloc(0) } = context;
-    const isPartial = body.length > wanted.max_request_bytes;
-    const bytes = isPartial ? body.subarray(0, wanted.max_request_bytes) : body;
-    if (!wanted.pack_as_bytes && !isUtf8(bytes) && !(isPartial && isUtf8(body))) {
-      const message =
-        "the body is not UTF-8 text, as which the authorization service is shown it (ext-authz: with_request_body.pack_as_bytes)";
-      return { refusal: deny("body_not_text", { code: "request.unsupported-content", message }) };
-    }
-    return { bytes: wanted.pack_as_bytes ? bytes : wholeCharacters(bytes), isPartial };
   }
 
   async #judge(
@@ -305,6 +276,11 @@ class ExtAuthz implements Plugin {
   }
 }
 
+/** A message of HTTP has no room for what the parsers found. */
+function includedIn({ http_service: http, include }: ExtAuthzConfig): ExtAuthzConfig["include"] {
+  return http === undefined ? include : [];
+}
+
 /** Of this process: without a cache, two questions are never one. */
 let questions = 0;
 
@@ -318,15 +294,6 @@ function unreadable(context: RequestContext): Decision | undefined {
   }
   // Whoever does not get the content of a message would judge another one.
   return context.unread === undefined ? undefined : deny("body_unread", context.unread);
-}
-
-/** Without the beginning of a character whose rest is not shown. */
-function wholeCharacters(bytes: Buffer): Buffer {
-  for (let cut = 0; cut < 4; cut += 1) {
-    const shorter = bytes.subarray(0, bytes.length - cut);
-    if (isUtf8(shorter)) return shorter;
-  }
-  return bytes;
 }
 
 function fieldChoiceOf(config: ExtAuthzConfig): FieldChoice {

@@ -73,7 +73,9 @@ const alwaysForClient = new Set(["location", "www-authenticate", "content-type"]
 
 function askHttp(service: NonNullable<ExtAuthzConfig["http_service"]>, call: Ask): AskService {
   const { authorization_request: question, authorization_response: answer } = service;
-  const added = question.headers_to_add.map(({ key, value }) => [key, value] as const);
+  const added = Object.fromEntries(
+    question.headers_to_add.map(({ key, value }) => [key.toLowerCase(), value]),
+  );
   const upstream = StringMatcher.of(answer.allowed_upstream_headers);
   const appended = StringMatcher.of(answer.allowed_upstream_headers_to_append);
   const onRefusal = StringMatcher.of(answer.allowed_client_headers);
@@ -112,11 +114,12 @@ function askHttp(service: NonNullable<ExtAuthzConfig["http_service"]>, call: Ask
       const { method, host, path, fields, body } = attributes;
       const sent = fields.filter(([name]) => !name.startsWith(":") && !isOfTheMessage(name));
       const headers: Record<string, string> = {};
-      for (const [name, value] of [...sent, ["host", host] as const, ...added]) {
-        const key = name.toLowerCase();
-        const earlier = key === "host" ? undefined : headers[key];
-        headers[key] = earlier === undefined ? value : `${earlier}, ${value}`;
+      for (const [name, value] of sent) {
+        const earlier = headers[name];
+        headers[name] = earlier === undefined ? value : `${earlier}, ${value}`;
       }
+      // What the client sent under one of these names must not stand beside it.
+      Object.assign(headers, { host }, added);
       const target = `${service.path_prefix?.replace(/\/$/, "") ?? ""}${path}`;
       const request = { method, headers, ...(body === undefined ? {} : { body }) };
       return read(await call(target, request, timeoutMs));

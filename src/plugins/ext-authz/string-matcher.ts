@@ -14,16 +14,23 @@ const matcher = z
     safe_regex: z
       .strictObject({ regex: z.string().describe("In the syntax of RE2.") })
       .optional()
-      .describe("A regular expression that the whole name matches, in lower case."),
+      .describe("A regular expression that the whole name matches."),
     ignore_case: z
       .boolean()
       .default(true)
-      .describe("Names of fields have no case: it is always ignored."),
+      .describe(
+        "Names of fields have no case: it is ignored, and false is refused where a text has upper case.",
+      ),
   })
   .superRefine((value, context) => {
     const given = kinds.filter((kind) => value[kind] !== undefined);
     if (given.length !== 1)
       context.addIssue({ code: "custom", message: `needs one of ${kinds.join(", ")}` });
+    const texts = [value.exact, value.prefix, value.suffix, value.contains];
+    if (!value.ignore_case && texts.some((text) => text !== text?.toLowerCase())) {
+      const message = "must not be false: names are compared in lower case, and this one has upper";
+      context.addIssue({ code: "custom", path: ["ignore_case"], message });
+    }
     if (value.safe_regex === undefined) return;
     try {
       compileLinearPattern(value.safe_regex.regex);
@@ -70,7 +77,7 @@ function testOf(pattern: PatternList["patterns"][number]): (name: string) => boo
   if (prefix !== undefined) return (name) => name.startsWith(prefix.toLowerCase());
   if (suffix !== undefined) return (name) => name.endsWith(suffix.toLowerCase());
   if (contains !== undefined) return (name) => name.includes(contains.toLowerCase());
-  const compiled = compileLinearPattern(expression?.regex ?? "");
+  const compiled = compileLinearPattern(expression?.regex ?? "", { ignoresCase: true });
   return (name) => compiled.matchesWhole(name);
 }
 

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { messageOf } from "../../errors.ts";
 import { compilePathGlob } from "../../pattern/path-pattern.ts";
+import type { ConfigProblem } from "../../pipeline/plugin.ts";
 import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
 import { signalNames } from "./findings.ts";
 import { secretValue } from "../credentials/secret-config.ts";
@@ -193,6 +194,26 @@ export const promptGuardConfig = z
       seen.add(name);
     }
   });
+
+/** Keys that nothing reads, written or not. */
+export function unusedKeysOf({ where, rules }: PromptGuardConfig): ConfigProblem[] {
+  const isOfResponses = where.includes("responses");
+  const ofResponses = isOfResponses ? [] : ["unseen", "unread_types"];
+  return [
+    ...ofResponses.map((key) => ({ path: [key], message: withoutResponses })),
+    ...[...rules.entries()].flatMap(([at, { action }]) => [
+      ...(isOfResponses
+        ? []
+        : [{ path: ["rules", at, "content_types"], message: withoutResponses }]),
+      ...(action === "mark" ? [] : ["marking", "remove_invisible"]).map((key) => ({
+        path: ["rules", at, key],
+        message: "has no effect without action: mark",
+      })),
+    ]),
+  ];
+}
+
+const withoutResponses = "has no effect without responses in where";
 
 /** A checked configuration. */
 export type PromptGuardConfig = z.output<typeof promptGuardConfig>;

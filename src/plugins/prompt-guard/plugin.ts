@@ -24,7 +24,7 @@ import { originOf } from "../config-values.ts";
 import { inferenceEndpoint } from "../parsers/inference.ts";
 import { SharedPins } from "../parsers/shared-pins.ts";
 import { BodyGuard } from "./body-guard.ts";
-import { promptGuardConfig, type PromptGuardConfig } from "./config.ts";
+import { promptGuardConfig, type PromptGuardConfig, unusedKeysOf } from "./config.ts";
 import { type GuardRule, typeOf } from "./guard-rule.ts";
 import { GuardJudge } from "./judge.ts";
 import { guardMessage, guardToolOutputs } from "./request-guard.ts";
@@ -53,6 +53,7 @@ export const promptGuard = defineSecretUser<PromptGuardConfig>({
       sourceAt(["classifier", "headers", name], value),
     ),
   ],
+  unused: unusedKeysOf,
   create: (config, deps, secrets) => new PromptGuard(config, deps, secrets),
 });
 

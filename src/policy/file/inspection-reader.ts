@@ -51,6 +51,7 @@ export function readInspection(
   refuseAskedMessages(node, protocol, enforcement === "ask" || ask.length > 0);
   const judgesOperations =
     protocol === "websocket" && [...allow, ...deny].some((rule) => rule.kind === "graphql");
+  if (protocol === "websocket" && !judgesOperations) warnOfOperations(node);
   return {
     ...options,
     enforcement,
@@ -70,20 +71,30 @@ export function readInspection(
   };
 }
 
+const operationKeys = [
+  "persisted_queries",
+  "graphql_persisted_queries",
+  "graphql_max_body_bytes",
+] as const;
+
 /** Options of one protocol on another would be ignored, so they are refused. */
 function checkOtherProtocols(node: EndpointNode, protocol: InspectedProtocol): void {
   const owners = [
     ["json_rpc", "json-rpc"],
     ["mcp", "mcp"],
-    ["persisted_queries", "graphql", "websocket"],
-    ["graphql_persisted_queries", "graphql", "websocket"],
-    ["graphql_max_body_bytes", "graphql", "websocket"],
+    ...operationKeys.map((key) => [key, "graphql", "websocket"] as const),
   ] as const;
   for (const [key, ...protocols] of owners) {
     if (!protocols.some((owner) => owner === protocol)) {
       node.at(key)?.error(`'${key}' has no meaning with protocol ${protocol}`);
     }
   }
+}
+
+/** Messages that are no operations are judged as what they are. */
+function warnOfOperations(node: EndpointNode): void {
+  for (const key of operationKeys)
+    node.at(key)?.warning(`'${key}' has no effect without a rule that has operation_type`);
 }
 
 function readEnforcement(

@@ -46,7 +46,10 @@ const callers = key(
   someOf(text, "callers"),
   "Authenticated names of the agents that this is for; without it every one.",
 );
-const max_body_bytes = key(whole(1, 1 << 30), "Largest request that is read. Default 65536.");
+const max_body_bytes = key(
+  whole(1, 1 << 30),
+  "Largest request that is read, within limits.max_body. Default 65536.",
+);
 
 const matcher = z.union(
   [

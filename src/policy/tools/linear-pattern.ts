@@ -22,15 +22,25 @@ export const maxPatternText = 65_536;
 
 const maxPatternLength = 1024;
 
+/** How a pattern is read. */
+interface PatternOptions {
+  /** Letters match those of the other case. */
+  readonly ignoresCase?: boolean;
+}
+
 /** Compiles one pattern in the syntax of RE2; throws an Error that says what is wrong with it. */
-export function compileLinearPattern(source: string): LinearPattern {
+export function compileLinearPattern(
+  source: string,
+  { ignoresCase = false }: PatternOptions = {},
+): LinearPattern {
   if (source.length > maxPatternLength) {
     throw new Error(`a pattern has at most ${maxPatternLength} characters`);
   }
   const { RE2JS: engine } = loadEngine();
   let pattern: RE2JS;
   try {
-    pattern = engine.compile(engine.translateRegExp(source));
+    const flags = ignoresCase ? engine.CASE_INSENSITIVE : 0;
+    pattern = engine.compile(engine.translateRegExp(source), flags);
   } catch (error) {
     const reason = error instanceof Error ? error.message.split("\n", 1)[0] : String(error);
     throw new Error(

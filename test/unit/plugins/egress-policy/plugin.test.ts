@@ -76,6 +76,11 @@ async function ask(
   return decision;
 }
 
+/** What a file has where a key is not written. */
+function withoutAbsent(value: object): object {
+  return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== undefined));
+}
+
 const rest = { host: "api.example.com", port: 443, protocol: "rest", enforcement: "enforce" };
 const curl: PeerProcess = {
   kind: "resolved",
@@ -201,6 +206,25 @@ describe("inline policies", () => {
       });
     }
     expect(bench.counted.filter((event) => event === "caller_unresolved")).toHaveLength(1);
+  });
+
+  test.each([
+    ["entries", { network_policies: { gate: config.network_policies.gate } }],
+    ["a list", { allow: ["gate.example.com"] }],
+    ["a list of requests", { allow: [{ host: "gate.example.com", methods: ["GET"] }] }],
+  ])("with unresolved_identity: deny refuse a caller that is not known: %s", async (_of, open) => {
+    const strict = bench.create(egressPolicy, { ...open, unresolved_identity: "deny" });
+    const plain = bench.create(egressPolicy, open);
+    expect(strict.callerLinks?.()).toBeDefined();
+    for (const stage of ["connect", "request"] as const) {
+      const from = (peer: PeerProcess) => ({ to: "gate.example.com:443", process: peer });
+      expect((await ask(plain, stage, from(unknown))).action).toBe("allow");
+      expect((await ask(strict, stage, from(curl))).action).toBe("allow");
+      expect(await ask(strict, stage, from(unknown))).toMatchObject({
+        action: "deny",
+        reason: "identity_unresolved",
+      });
+    }
   });
 
   test("refuse a caller that must not be believed, whatever the entry", async () => {
@@ -429,6 +453,49 @@ describe("bodies", () => {
     expect((await ask(plugin, "request", shape)).action).toBe(action);
   });
 
+  /** A GraphQL or JSON-RPC request that has this many bytes. */
+  function requestOf(protocol: string, bytes: number): string {
+    const isGraphql = protocol === "graphql";
+    const bare = isGraphql ? { query: "{ a }" } : { jsonrpc: "2.0", id: 1, method: "ping" };
+    const json = JSON.stringify(bare);
+    return `${json.slice(0, -1)}${" ".repeat(bytes - json.length)}}`;
+  }
+
+  test.each<[string, number, string, object]>([
+    ["graphql", 65_536, "by default", {}],
+    ["graphql", 100, "graphql_max_body_bytes", { graphql_max_body_bytes: 100 }],
+    ["json-rpc", 65_536, "by default", {}],
+    ["json-rpc", 65_536, "of a block that says nothing", { json_rpc: {} }],
+    ["json-rpc", 70_000, "json_rpc.max_body_bytes", { json_rpc: { max_body_bytes: 70_000 } }],
+    ["mcp", 65_536, "by default", {}],
+    ["mcp", 100, "mcp.max_body_bytes", { mcp: { max_body_bytes: 100 } }],
+  ])("of %s are read up to %i bytes (%s)", async (protocol, most, _key, more) => {
+    const allow = protocol === "graphql" ? { operation_type: "query" } : { method: "ping" };
+    const rules = [{ allow }];
+    const endpoints = [{ ...rest, protocol, rules, ...more }];
+    const plugin = bench.create(egressPolicy, { network_policies: { api: { endpoints } } });
+    const post = (bytes: number) =>
+      ask(plugin, "request", { method: "POST", body: requestOf(protocol, bytes) });
+    expect((await post(most)).action).toBe("allow");
+    const refused = await post(most + 1);
+    const message = expect.stringContaining(`longer than ${most} bytes`) as unknown;
+    expect(refused).toMatchObject({ reason: "body_too_large", denial: { message } });
+  });
+
+  test.each<[string, boolean, boolean | undefined, string]>([
+    ["a name of other letters", false, undefined, "read file"],
+    ["a name that is too long", false, undefined, "r".repeat(129)],
+    ["the longest name", true, undefined, "r".repeat(128)],
+    ["a name of other letters", true, false, "read file"],
+    ["a name that is too long", true, false, "r".repeat(129)],
+  ])("of MCP: %s passes: %s with strict_tool_names: %s", async (_name, passes, strict, tool) => {
+    const mcp = { strict_tool_names: strict, allow_all_known_mcp_methods: true };
+    const endpoints = [{ ...rest, protocol: "mcp", mcp: withoutAbsent(mcp) }];
+    const plugin = bench.create(egressPolicy, { network_policies: { api: { endpoints } } });
+    const { action } = await ask(plugin, "request", { method: "POST", body: call(tool) });
+    expect(action).toBe(passes ? "allow" : "deny");
+  });
+
   test("are asked for where an endpoint judges them, and nowhere else", () => {
     const judging = bench.create(egressPolicy, mcp);
     expect(judging.wantsBody?.(contextOf("request", {}))).toBe(true);
@@ -605,6 +672,12 @@ test("a configuration without any policy, or with one that is wrong, is refused"
     ": needs one of policy_file, network_policies, allow, deny",
   ]);
   expect(problemsOf(egressPolicy, { allow: [], empty_binaries: "all" })).toHaveLength(1);
+  expect(problemsOf(egressPolicy, { allow: [], empty_binaries: "deny" }).join()).toContain(
+    "only entries have binaries",
+  );
+  expect(problemsOf(egressPolicy, { allow: [], missing_after: "5s" }).join()).toContain(
+    "no effect without policy_file",
+  );
   expect(() =>
     bench.create(egressPolicy, {
       allow: ["*.com"],

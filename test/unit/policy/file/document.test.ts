@@ -15,6 +15,12 @@ function errorsOf(problems: readonly Problem[]): readonly string[] {
 
 const rest = { host: "api.test.example", port: 443, protocol: "rest", enforcement: "enforce" };
 
+/** An endpoint of WebSockets whose messages are no operations, unless `more` says so. */
+function socket(more: Readonly<Record<string, unknown>>): unknown {
+  const preset = more["rules"] === undefined ? { access: "full" } : {};
+  return { ...rest, protocol: "websocket", ...preset, ...more };
+}
+
 describe("a document", () => {
   test("of the full format is read, and says which parts another component enforces", () => {
     const value = {
@@ -99,6 +105,14 @@ describe("what this proxy does not enforce is refused with a reason", () => {
     [{ ...rest, access: "full", credential_signing: "sigv4" }, "not re-signed"],
     [{ ...rest, access: "full", credential_binding: { provider: "x" } }, "bound by the plugin"],
     [{ ...rest, access: "full", websocket_credential_rewrite: true }, "not rewritten"],
+    [{ ...rest, access: "full", request_body_credential_rewrite: true }, "rewritten by the plugin"],
+    [{ ...rest, access: "full", allow_uninspected_credentials: true }, "no such guard"],
+    [{ ...rest, access: "full", signing_service: "s3" }, "not re-signed"],
+    [{ ...rest, access: "full", signing_region: "eu-west-1" }, "not re-signed"],
+    [{ ...rest, access: "full", advisor_proposed: true }, "not a key of policy files"],
+    [{ ...rest, access: "full", provider_credentialed: true }, "not a key of policy files"],
+    [{ ...rest, access: "full", json_rpc: { max_body_bytes: 1 } }, "no meaning with protocol rest"],
+    [{ ...rest, protocol: "mcp", access: "full", graphql_max_body_bytes: 1 }, "no meaning with"],
     [{ ...rest, protocol: "sql", access: "full" }, "SQL is not inspected"],
     [{ ...rest, rules: [{ allow: { command: "SELECT" } }] }, "SQL is not inspected"],
     [
@@ -128,7 +142,27 @@ describe("what this proxy does not enforce is refused with a reason", () => {
   });
 
   test("but a switch that is off says what is so anyway", () => {
-    expect(read({ ...rest, access: "full", request_body_credential_rewrite: false })).toEqual([]);
+    const off = { request_body_credential_rewrite: false, allow_uninspected_credentials: false };
+    expect(read({ ...rest, access: "full", ...off })).toEqual([]);
+  });
+
+  test.each([
+    ["harness", { host: "a.example.com", port: 443 }, [{ path: "/usr/bin/curl", harness: "x" }]],
+    ["graphql_max_body_bytes", socket({ graphql_max_body_bytes: 1_000 }), binaries],
+    ["persisted_queries", socket({ persisted_queries: "deny" }), binaries],
+  ])("or, where other readers of the format have it, warned of: %s", (key, endpoint, callers) => {
+    const value = { api: { endpoints: [endpoint], binaries: callers } };
+    const { document, problems } = readPolicyDocument({ value }, { bare: true });
+    expect(document).toBeDefined();
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toMatchObject({ severity: "warning" });
+    expect(problems[0]?.path).toContain(key);
+    expect(problems[0]?.message).toContain("no effect");
+  });
+
+  test("and options of GraphQL have one on messages that are operations", () => {
+    const rules = [{ allow: { operation_type: "query" } }];
+    expect(read(socket({ rules, graphql_max_body_bytes: 1_000 }))).toEqual([]);
   });
 });
 
