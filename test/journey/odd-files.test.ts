@@ -56,6 +56,7 @@ test.each<[string, (file: string) => Settings]>([
     "pipeline.outbound.plugins[0]",
     (file) => outbound({ name: "egress-policy", config: { policy_file: file } }),
   ],
+  ["plugin_modules", (file) => ({ plugin_modules: [file] })],
 ])("a pipe for %s is refused at once", async (key, naming) => {
   const file = pipe();
   const { code, stderr } = await runWith("run", merge(forward, naming(file)));
