@@ -26,6 +26,33 @@ test("no room is crowded", () => {
   expect(crowded.map(([room]) => room)).toEqual([]);
 });
 
+/** Who reads files by itself, and why it may: nothing of these is a pipe that a person named. */
+const ownReaders: Readonly<Record<string, string>> = {
+  "admin/console.ts": "its own pages",
+  "cli/init.ts": "the starters of the package",
+  "cli/run/run.ts": "what it has just written",
+  "cli/run/standstill.ts": "/proc",
+  "cli/stack-trace.ts": "maps beside the bundle",
+  "cli/version.ts": "package.json",
+  "net/kernel/process-tree.ts": "/proc",
+  "net/system-names.ts": "/etc",
+  "opa/bundle-file.ts": "after a look at what it is",
+  "opa/compiler.ts": "what the compiler has written, and /proc",
+  "session/journal.ts": "after a look at what it is",
+  "state/file-store.ts": "from a handle that waits for no writer",
+  "telemetry/process-metrics.ts": "/proc",
+  "threads/cores.ts": "/proc and /sys",
+  "upstream/own-listeners.ts": "/proc",
+};
+
+test("files that people name are read by files/, which waits for no pipe and has a limit", () => {
+  const reading = /import[^;]*\b(?:readFile|readFileSync|createReadStream)\b[^;]*from "node:fs/;
+  const readers = files.filter(
+    (file) => !file.startsWith("files/") && reading.test(readFileSync(root + file, "utf8")),
+  );
+  expect(readers.sort()).toEqual(Object.keys(ownReaders));
+});
+
 test("every layer of the table has files", () => {
   const present = new Set(files.map(layerOf));
   const empty = Object.keys(layers).filter((layer) => !present.has(layer));

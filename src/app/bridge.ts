@@ -1,6 +1,7 @@
 /** The TLS bridge of one generation, from the file's spelling. */
-import { readFileSync } from "node:fs";
 import { resolve, join } from "node:path";
+import { maxBundleBytes } from "./trust/trusted-ca.ts";
+import { readSmallFile } from "../files/watched-file.ts";
 import type { Config } from "../config/presets.ts";
 import { durationMs } from "../duration.ts";
 import { messageOf } from "../errors.ts";
@@ -165,7 +166,7 @@ export function upstreamCertificates(config: Config, problems: BuildProblem[]): 
   if (file === undefined) return [];
   const path = ["tls_bridge", "upstream_ca_bundle"];
   try {
-    const pem = readFileSync(file, "utf8");
+    const pem = readSmallFile(file, maxBundleBytes);
     if (!pem.includes("-----BEGIN CERTIFICATE-----"))
       problems.push({ path, message: "holds no PEM certificate" });
     return [pem];

@@ -1,5 +1,4 @@
 /** The listeners of the data plane: which are open, where, and how they end. */
-import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import type { LoadedConfig } from "../config/load.ts";
 import type { Config, ListenerConfig } from "../config/presets.ts";
@@ -23,7 +22,7 @@ import { AskedTunnels } from "../proxy/tunnel/asked.ts";
 import type { BridgeServer } from "../proxy/tunnel/bridge-server.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
-import { FileWatch } from "../files/watched-file.ts";
+import { FileWatch, readSmallFile } from "../files/watched-file.ts";
 import {
   bindAddressOf,
   type BoundAddresses,
@@ -213,7 +212,7 @@ const debounceMs = 250;
 export function readTlsMaterial(files: Files): TlsMaterial {
   const read = (key: keyof Files, path: string): string => {
     try {
-      return readFileSync(path, "utf8");
+      return readSmallFile(path);
     } catch (error) {
       const message = `listener.forward_proxy_tls.${key}: ${messageOf(error)}`;
       throw new ProxyError("listener.unavailable", message, { cause: error });

@@ -1,4 +1,5 @@
 /** The plugins that a file can name: the built-in ones and those of its `plugin_modules`. */
+import { statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { LoadedConfig } from "../config/load.ts";
@@ -55,6 +56,9 @@ export async function loadPluginModules(
     const file = resolve(baseDirectory, path);
     let module: unknown;
     try {
+      // The loader would wait for the writer of a pipe, and nothing else would be done meanwhile.
+      const isOther = statSync(file, { throwIfNoEntry: false })?.isFile() === false;
+      if (isOther) throw new Error("it is not a regular file");
       module = await import(pathToFileURL(file).href);
     } catch (error) {
       throw new ProxyError(

@@ -1,12 +1,11 @@
 /** The state of the process, from the block `state`: one store, and those that plugins name by address. */
 import { hash, randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
 import type { Config } from "../config/presets.ts";
 import { sizeBytes } from "../config/size.ts";
 import { durationMs } from "../duration.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import { Secret } from "../secret.ts";
-import { credentialText, WatchedFile } from "../files/watched-file.ts";
+import { credentialText, readSmallFile, WatchedFile } from "../files/watched-file.ts";
 import type { PluginDeps } from "../pipeline/plugin.ts";
 import { derivedBytes } from "../secret.ts";
 import { Feed, type FeedOptions } from "../state/feed.ts";
@@ -209,7 +208,7 @@ function placeOf(state: StateConfig, log: Logger): RedisPlace {
     const path = state[key];
     if (path === undefined) return undefined;
     try {
-      return readFileSync(path, "utf8");
+      return readSmallFile(path);
     } catch (error) {
       throw new ProxyError("config.invalid", `state.${key}: ${messageOf(error)}`, { cause: error });
     }

@@ -1,5 +1,5 @@
 /** A command that runs beside a proxy of this process, with the signals of this process. */
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 
 /** How it ended. */
 export type CommandEnding =
@@ -29,10 +29,14 @@ export function runCommand(options: CommandOptions): Promise<CommandEnding> {
   const { command, env, timeoutMs, isQuiet = false } = options;
   const [file = "", ...args] = command;
   return new Promise((resolve) => {
-    const child = spawn(file, args, {
-      stdio: ["inherit", isQuiet ? 2 : "inherit", "inherit"],
-      env,
-    });
+    let child: ChildProcess;
+    try {
+      child = spawn(file, args, { stdio: ["inherit", isQuiet ? 2 : "inherit", "inherit"], env });
+    } catch (error) {
+      // Too many arguments, too little memory: of these the system tells before there is a process.
+      resolve({ kind: "not-started", code: codeOf(error as NodeJS.ErrnoException) });
+      return;
+    }
     if (child.pid !== undefined) options.onStarted?.(child.pid);
     let timedOut = false;
     let kill: NodeJS.Timeout | undefined;
@@ -50,12 +54,16 @@ export function runCommand(options: CommandOptions): Promise<CommandEnding> {
       resolve(timedOut ? { kind: "timed-out" } : ending);
     };
     child.once("error", (error: NodeJS.ErrnoException) =>
-      settle({ kind: "not-started", code: error.code ?? error.message }),
+      settle({ kind: "not-started", code: codeOf(error) }),
     );
     child.once("exit", (code, signal) =>
       settle(signal === null ? { kind: "exited", code: code ?? 0 } : { kind: "killed", signal }),
     );
   });
+}
+
+function codeOf({ code, message }: NodeJS.ErrnoException): string {
+  return code ?? message;
 }
 
 /** An interrupt from the terminal reaches the command by itself; this process stays to report and to tidy up. */

@@ -57,7 +57,7 @@ function isLevel(text: string): text is LogLevel {
   return levels.includes(text);
 }
 
-/** The first SIGTERM or SIGINT drains; a second one ends the process at once. */
+/** The first of them drains; a second one ends the process at once. The terminal is gone with SIGHUP, the agents may not be. */
 function firstSignal(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     let stopping = false;
@@ -66,8 +66,7 @@ function firstSignal(): Promise<NodeJS.Signals> {
       stopping = true;
       resolve(name);
     };
-    process.on("SIGTERM", onSignal);
-    process.on("SIGINT", onSignal);
+    for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(name, onSignal);
   });
 }
 

@@ -1,10 +1,10 @@
 /** Asks the session API of a proxy that runs. */
-import { readFile } from "node:fs/promises";
 import { request as sendHttp } from "node:http";
 import { request as sendHttps } from "node:https";
 import { text as readAll } from "node:stream/consumers";
 import type { Config } from "../config/presets.ts";
-import { messageOf, ProxyError } from "../errors.ts";
+import { ProxyError } from "../errors.ts";
+import { textOfGiven } from "../files/given-file.ts";
 import { addressOfFile, proxyUrl } from "./proxy-address.ts";
 
 const timeoutMs = 10_000;
@@ -74,10 +74,14 @@ function silent(target: URL, why: string): ProxyError {
   );
 }
 
-async function secretOf(path: string): Promise<string> {
-  try {
-    return (await readFile(path, "utf8")).trim();
-  } catch (error) {
-    throw new ProxyError("config.invalid", `session.api_secret_file: ${messageOf(error)}`);
-  }
+const maxSecretBytes = 1_048_576;
+
+/** The secret of a file, as a field can have it. */
+export async function secretOf(path: string): Promise<string> {
+  const secret = (await textOfGiven(path, maxSecretBytes)).trim();
+  if (/^[\x20-\x7e]+$/.test(secret)) return secret;
+  throw new ProxyError(
+    "config.invalid",
+    `${path} holds no secret of the session API: it must be one line of ASCII characters`,
+  );
 }

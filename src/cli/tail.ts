@@ -1,11 +1,10 @@
 /** `tail`: the event stream of a running proxy, on a terminal. */
-import { readFile } from "node:fs/promises";
 import { get as getHttp, type IncomingMessage } from "node:http";
 import { get as getHttps } from "node:https";
 import { setTimeout as delay } from "node:timers/promises";
 import { loadConfig } from "../config/load.ts";
 import { formatProblem } from "../yaml/problem.ts";
-import { messageOf } from "../errors.ts";
+import { messageOf, ProxyError } from "../errors.ts";
 import { SseReader } from "../http/sse.ts";
 import {
   eventLine,
@@ -20,6 +19,7 @@ import {
   printableJson,
 } from "./event-line.ts";
 import { addressOfFile, proxyUrl } from "./proxy-address.ts";
+import { secretOf } from "./session-api.ts";
 
 const defaultUrl = "http://127.0.0.1:9094";
 const maxEventBytes = 64 * 1_048_576;
@@ -69,7 +69,8 @@ export async function tail(command: TailCommand): Promise<number> {
     return 0;
   } catch (error) {
     process.stderr.write(`authbridge-proxy: ${printableLine(messageOf(error))}\n`);
-    return error instanceof TailFault ? error.exitCode : 1;
+    if (error instanceof TailFault) return error.exitCode;
+    return error instanceof ProxyError && error.code === "config.invalid" ? 2 : 1;
   }
 }
 
@@ -94,14 +95,6 @@ async function apiOf({ url, file, lenient, secretFile }: TailCommand): Promise<S
     url: proxyUrl(found),
     secretFile: secretFile ?? loaded.config.session.api_secret_file,
   };
-}
-
-async function secretOf(path: string): Promise<string> {
-  try {
-    return (await readFile(path, "utf8")).trim();
-  } catch (error) {
-    throw new TailFault(`the secret of the session API cannot be read: ${messageOf(error)}`, 2);
-  }
 }
 
 interface FeedOptions {
@@ -158,7 +151,9 @@ class Feed {
     };
     const get = target.protocol === "https:" ? getHttps : getHttp;
     return new Promise((resolve, reject) => {
-      const request = get(target, { headers, signal, timeout: silenceMs }, (response) => {
+      // Of its own: the shared agent may go through the proxy that the environment names.
+      const options = { agent: false, headers, signal, timeout: silenceMs } as const;
+      const request = get(target, options, (response) => {
         const { statusCode = 0 } = response;
         if (statusCode === 200) resolve(response);
         else {

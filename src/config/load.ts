@@ -2,10 +2,10 @@
  * From a path to a checked configuration, or to every problem of the file at once.
  */
 import { createHash } from "node:crypto";
-import { open } from "node:fs/promises";
 import { checkValue } from "./check-value.ts";
 import { expand, type Environment, type Expansion } from "./expand.ts";
 import { applyPresets, type Config } from "./presets.ts";
+import { readGiven } from "../files/given-file.ts";
 import { formatKeyPath, type KeyPath, type Position, type Problem } from "../yaml/problem.ts";
 import type { Remark } from "../yaml/schema-remarks.ts";
 import { sharedAddresses } from "./surfaces.ts";
@@ -57,13 +57,8 @@ export async function loadConfig(
   path: string,
   options: LoadOptions = {},
 ): Promise<LoadedConfig | RejectedConfig> {
-  let bytes: Buffer;
-  try {
-    bytes = await readBounded(path);
-  } catch (error) {
-    return rejectWhole(path, `cannot be read: ${reasonOf(error)}`);
-  }
-  return parseConfig(bytes, path, options);
+  const bytes = await readGiven(path, maxFileBytes);
+  return typeof bytes === "string" ? rejectWhole(path, bytes) : parseConfig(bytes, path, options);
 }
 
 /** Checks the bytes of a file; `path` is only named in problems. */
@@ -212,36 +207,4 @@ function rejectWhole(path: string, message: string): RejectedConfig {
 
 function inOrder(problems: Problem[]): Problem[] {
   return problems.sort((a, b) => a.line - b.line || a.column - b.column);
-}
-
-/** Reads at most one byte more than is allowed, so that a device or a growing file cannot fill memory. */
-async function readBounded(path: string): Promise<Buffer> {
-  const file = await open(path, "r");
-  try {
-    const chunks: Buffer[] = [];
-    let total = 0;
-    while (total <= maxFileBytes) {
-      const chunk = Buffer.allocUnsafe(64 * 1024);
-      const { bytesRead } = await file.read(chunk, 0, chunk.length, null);
-      if (bytesRead === 0) break;
-      chunks.push(chunk.subarray(0, bytesRead));
-      total += bytesRead;
-    }
-    return Buffer.concat(chunks, total);
-  } finally {
-    await file.close();
-  }
-}
-
-const reasons: Readonly<Record<string, string>> = {
-  ENOENT: "there is no such file",
-  EACCES: "permission denied",
-  EISDIR: "it is a directory",
-  ENOTDIR: "a part of its path is not a directory",
-  ELOOP: "its symbolic links form a loop",
-};
-
-function reasonOf(error: unknown): string {
-  const code = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
-  return reasons[code] ?? code;
 }

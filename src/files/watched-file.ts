@@ -112,7 +112,8 @@ export function fileProblem(path: string, error: unknown): string {
   return `${path}: ${isMissing(error) ? "the file does not exist" : messageOf(error)}`;
 }
 
-function isMissing(error: unknown): boolean {
+/** Whether there is no such file. */
+export function isMissing(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === "ENOENT";
 }
 

@@ -40,6 +40,8 @@ export interface AuditProblem {
 export interface AuditEvidence {
   /** Files of checkpoints, the oldest first, and of single notes. */
   readonly checkpoints?: readonly string[];
+  /** Further ones, kept elsewhere: one that holds none is no evidence, and said to be. */
+  readonly kept?: readonly string[];
   /** Without them nothing is said of signatures. */
   readonly keys?: readonly CheckingKey[] | undefined;
   /** Whether checkpoints may tell of later records: the newest file of the log was not given. */
@@ -65,6 +67,7 @@ export async function checkAuditLog(
 ): Promise<AuditVerdict> {
   const check = new Check(evidence.keys);
   for (const file of evidence.checkpoints ?? []) await check.readCheckpoints(file);
+  for (const file of evidence.kept ?? []) await check.readCheckpoints(file, true);
   for (const file of files) {
     let number = 0;
     for await (const line of linesOf(file)) check.take(line, { file, line: (number += 1) });
@@ -95,12 +98,14 @@ class Check implements AuditVerdict {
     this.#keys = keys && [...keys];
   }
 
-  async readCheckpoints(file: string): Promise<void> {
+  async readCheckpoints(file: string, isKept = false): Promise<void> {
     let number = 0;
     let note = "";
+    let isNone = true;
     for await (const bytes of linesOf(file)) {
       number += 1;
       const text = bytes.toString();
+      if (text.trim() !== "") isNone = false;
       // A note has several lines, and ends with its signature.
       if (note === "" && text.startsWith("{")) this.#place(text, file, number);
       else {
@@ -111,6 +116,7 @@ class Check implements AuditVerdict {
       }
     }
     if (note.trim() !== "") this.#problem({ file, line: number }, "is no checkpoint");
+    if (isNone && isKept) this.#problem({ file, line: 1 }, "holds no checkpoint");
   }
 
   take(line: Buffer, place: { readonly file: string; readonly line: number }): void {

@@ -1,5 +1,5 @@
 /** Tokens of Google for a workload of somewhere else: its own token, exchanged at Google's STS, and a service account if wanted. */
-import { readFile } from "node:fs/promises";
+import { readSmallFile } from "../files/watched-file.ts";
 import type { Clock } from "../duration.ts";
 import { messageOf, ProxyError } from "../errors.ts";
 import { objectOf, parseJsonObject, textOf } from "../http/json-access.ts";
@@ -147,8 +147,7 @@ async function subjectToken(
 
 async function textOfFile(path: string): Promise<{ readonly text: string; readonly what: string }> {
   try {
-    const bytes = await readFile(path);
-    return { text: bytes.subarray(0, maxFileBytes).toString("utf8").trim(), what: path };
+    return { text: readSmallFile(path, maxFileBytes).trim(), what: path };
   } catch (error) {
     throw unavailable(`${path}: ${messageOf(error)}`, error);
   }

@@ -1,5 +1,6 @@
 /** A refresh token in a file, or in two: the one that the operator put there, and the one that replaced it since. */
-import { readFile, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
+import { fileProblem, readSmallFile } from "../files/watched-file.ts";
 import { messageOf } from "../errors.ts";
 import { writeAtomically } from "../files/atomic-file.ts";
 import { Secret } from "../secret.ts";
@@ -36,9 +37,9 @@ export class RefreshTokenFile {
     const newest = (await this.#isRotatedNewer()) ? (rotatedPath ?? path) : path;
     let text: string;
     try {
-      text = (await readFile(newest)).subarray(0, maxBytes).toString("utf8").trim();
+      text = readSmallFile(newest, maxBytes).trim();
     } catch (error) {
-      throw unavailable(messageOf(error), error);
+      throw unavailable(fileProblem(newest, error), error);
     }
     if (!/^[\x20-\x7e]+$/.test(text)) throw unavailable(`${newest} holds no refresh token`);
     return new Secret(text);

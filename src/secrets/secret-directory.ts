@@ -1,4 +1,5 @@
 /** A directory with one secret per file, as Kubernetes mounts it. */
+import { constants } from "node:fs";
 import { open, readdir, realpath } from "node:fs/promises";
 import { join, sep } from "node:path";
 
@@ -17,7 +18,8 @@ export async function readSecretFile(directory: string, key: string): Promise<st
     const root = await realpath(directory);
     const path = await realpath(join(root, key));
     if (!path.startsWith(root.endsWith(sep) ? root : root + sep)) return undefined;
-    const file = await open(path, "r");
+    // A pipe is not waited for.
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
       const { size } = await file.stat().then((stat) => (stat.isFile() ? stat : { size: -1 }));
       if (size < 0 || size > maxBytes) return undefined;

@@ -1,7 +1,6 @@
 /** The token of a Vault or OpenBao server: how it is had, and renewed before it ends. */
-import { readFile } from "node:fs/promises";
+import { fileProblem, readSmallFile } from "../files/watched-file.ts";
 import type { Clock } from "../duration.ts";
-import { messageOf } from "../errors.ts";
 import { type JsonObject, numberOf, objectOf } from "../http/json-access.ts";
 import type { OperatorFetch, TrustedAuthorities } from "../http/operator-fetch.ts";
 import { Secret } from "../secret.ts";
@@ -176,9 +175,9 @@ async function credentialsOf(auth: Exclude<VaultAuth, { method: "token" }>): Pro
 async function fileSecret(path: string): Promise<Secret> {
   let text: string;
   try {
-    text = (await readFile(path)).subarray(0, maxFileBytes).toString("utf8").trim();
+    text = readSmallFile(path, maxFileBytes).trim();
   } catch (error) {
-    throw unavailable(messageOf(error), error);
+    throw unavailable(fileProblem(path, error), error);
   }
   if (text === "") throw unavailable(`${path}: the file is empty`);
   return new Secret(text);

@@ -1,5 +1,5 @@
 /** The decision log of `audit`: one line per decision, chained, so that a change of the past can be seen. */
-import { open } from "node:fs/promises";
+import { constants, open } from "node:fs/promises";
 import type { RequestContext } from "../pipeline/context.ts";
 import { chained, decisionOf, firstLink, type Link, linkOf } from "./audit-record.ts";
 import type { SessionEvent } from "./event.ts";
@@ -99,7 +99,7 @@ export async function lastLink(path: string): Promise<Link> {
 export async function tailOf(path: string): Promise<string> {
   let file;
   try {
-    file = await open(path, "r");
+    file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch {
     // It is not there, or cannot be read; whether it can be written shows with the first line.
     return "";

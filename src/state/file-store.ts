@@ -259,13 +259,15 @@ export class FileStore implements OwnedStore {
     const { path } = this.#options;
     let file: FileHandle;
     try {
-      file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+      file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     } catch (error) {
       if (error instanceof Error && "code" in error && error.code === "ENOENT") return;
       throw new Error(`${path}: ${messageOf(error)}`, { cause: error });
     }
     try {
-      const { size } = await file.stat();
+      const stat = await file.stat();
+      if (!stat.isFile()) throw new Error(`${path} is not a regular file`);
+      const { size } = stat;
       if (size > maxFileBytes) throw new Error(`${path} is larger than ${maxFileBytes} bytes`);
       this.#restore(await readFile(file, "utf8"));
     } finally {

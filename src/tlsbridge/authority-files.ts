@@ -2,9 +2,10 @@
  * The authority's three files in `ca_dir`, in the layout of a Kubernetes TLS Secret: read, or generated as a whole.
  */
 import { createHash } from "node:crypto";
-import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { readSmallFile } from "../files/watched-file.ts";
 import { messageOf } from "../errors.ts";
 import {
   CertificateAuthority,
@@ -109,13 +110,11 @@ function missingFiles(files: AuthorityFiles): readonly string[] {
 
 async function readOptional(path: string): Promise<string | undefined> {
   try {
-    const { size } = await stat(path);
-    if (size > maxFileBytes) throw invalid(path, `is longer than ${maxFileBytes} bytes`);
-    return await readFile(path, "utf8");
+    return readSmallFile(path, maxFileBytes);
   } catch (error) {
     if (isErrno(error, "ENOENT")) return undefined;
-    if (isErrno(error)) throw invalid(path, `cannot be read: ${error.code}`, error);
-    throw error;
+    const why = isErrno(error) ? error.code : messageOf(error);
+    throw invalid(path, `cannot be read: ${why}`, error);
   }
 }
 

@@ -85,9 +85,13 @@ export class YamlDocument {
     if (problems.length === 0) {
       try {
         value = document.toJS({ maxAliasCount: maxAliases });
-      } catch {
+      } catch (error) {
         // The text of the library may quote the file.
-        problems.push({ line: 1, column: 1, message: "has too many aliases" });
+        const message =
+          error instanceof ReferenceError
+            ? "has too many aliases"
+            : "has a merge key (<<) whose value is no mapping";
+        problems.push({ line: 1, column: 1, message });
       }
     }
     this.value = value;

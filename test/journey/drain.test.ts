@@ -41,7 +41,7 @@ const isRefused = async (proxy: ProxyProcess): Promise<boolean> =>
   );
 
 describe("SIGTERM", () => {
-  test.each(["SIGTERM", "SIGINT"] as const)(
+  test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)(
     "%s lets a request in flight end, takes no new one, and exits 0",
     async (signal) => {
       const path = `/held-${signal}`;

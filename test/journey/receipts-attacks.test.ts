@@ -4,7 +4,7 @@ import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { get, request } from "../support/http-client.ts";
 import { HttpOrigin } from "../support/origin.ts";
@@ -103,6 +103,14 @@ test("the log as it was written is whole, and how far it is signed is said", asy
   const { code, stdout } = await told(textOf(lines), textOf(notes));
   expect([code, stdout]).toEqual([0, expect.stringContaining("the chain is whole")]);
   expect(stdout).toMatch(/signed up to record 10\n/);
+});
+
+test("a checkpoint that was kept and holds nothing is no evidence", async () => {
+  const kept = `${path}.kept`;
+  writeFileSync(kept, "\n");
+  onTestFinished(() => rmSync(kept));
+  const { code, stdout } = await told(textOf(lines), textOf(notes), "--checkpoint", kept);
+  expect([code, stdout]).toEqual([1, expect.stringContaining("kept:1: holds no checkpoint")]);
 });
 
 type Attack = () => readonly [log: string, checkpoints: string];

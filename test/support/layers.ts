@@ -84,7 +84,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   grpc: { imports: ["http", ...ground], packages: [] },
   pattern: { imports: ["net", "http", ...ground], packages: [], forbiddenBuiltins: dialling },
   config: {
-    imports: ["yaml", ...ground],
+    imports: ["files", "yaml", ...ground],
     packages: ["zod"],
     forbiddenBuiltins: dialling.filter((name) => name !== "node:net"),
   },
@@ -164,7 +164,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     forbiddenBuiltins: dialling,
   },
   receipts: {
-    imports: ["session", "oauth", "net", ...ground],
+    imports: ["session", "oauth", "files", "net", ...ground],
     packages: [],
     forbiddenBuiltins: dialling,
   },

@@ -14,6 +14,13 @@ export interface Tail extends Closable {
 export function startTail(...args: string[]): Tail {
   const child = spawn(process.execPath, [program, "tail", ...args], {
     stdio: ["ignore", "pipe", "pipe"],
+    // A shell whose programs are to use a proxy: the session API is not asked through it.
+    env: {
+      ...process.env,
+      NODE_USE_ENV_PROXY: "1",
+      HTTP_PROXY: "http://127.0.0.1:9",
+      NO_PROXY: "",
+    },
   });
   let [out, err] = ["", ""];
   child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));

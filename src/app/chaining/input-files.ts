@@ -1,8 +1,9 @@
 /** Files beside the configuration whose change is a change of the configuration: CAs, passwords, the cluster's Proxy. */
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { FileWatch, isDirectory } from "../../files/watched-file.ts";
+import { maxBundleBytes } from "../trust/trusted-ca.ts";
+import { FileWatch, isDirectory, readSmallFile } from "../../files/watched-file.ts";
 
 /** Follows the files that the accepted configuration names. */
 export class InputFiles {
@@ -54,10 +55,10 @@ function membersOf(file: string): string[] {
     .map((name) => join(file, name));
 }
 
-function contentOf(file: string): Buffer {
+function contentOf(file: string): string {
   try {
-    return readFileSync(file);
+    return readSmallFile(file, maxBundleBytes);
   } catch {
-    return Buffer.alloc(0);
+    return "";
   }
 }

@@ -1,7 +1,7 @@
 /** OpenShift's cluster-wide `Proxy` resource, as a file that is mounted. */
-import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 import { z } from "zod";
+import { readSmallFile } from "../../files/watched-file.ts";
 import { messageOf } from "../../errors.ts";
 
 /** What the resource says. */
@@ -16,8 +16,6 @@ export interface OpenShiftProxy {
   readonly trustedCaName?: string;
   readonly hasStatus: boolean;
 }
-
-const maxBytes = 1_048_576;
 
 const resourceSchema = z.object({
   apiVersion: z.string().startsWith("config.openshift.io/"),
@@ -39,8 +37,7 @@ const resourceSchema = z.object({
 
 /** Reads the file; throws an Error in words that quote no value of it. */
 export function readOpenShiftProxy(path: string): OpenShiftProxy {
-  const text = readFileSync(path, "utf8");
-  if (text.length > maxBytes) throw new Error("is larger than 1 MiB");
+  const text = readSmallFile(path);
   let value: unknown;
   try {
     value = parse(text);

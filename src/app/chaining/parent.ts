@@ -1,5 +1,5 @@
 /** Parents from the file's spelling, with their secrets. */
-import { readFileSync } from "node:fs";
+import { readSmallFile } from "../../files/watched-file.ts";
 import type { FileConfig } from "../../config/schema.ts";
 import type { KeyPath } from "../../yaml/problem.ts";
 import { messageOf } from "../../errors.ts";
@@ -124,7 +124,7 @@ function credentialsOf(
     value = found;
   } else if (file !== undefined) {
     try {
-      value = readFileSync(file, "utf8").replace(/\r?\n$/, "");
+      value = readSmallFile(file).replace(/\r?\n$/, "");
     } catch (error) {
       return problem("password_file", `cannot be read: ${messageOf(error)}`);
     }

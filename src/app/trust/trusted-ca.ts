@@ -1,13 +1,17 @@
 /** `trusted_ca`: the certificates of a PEM file or of a directory of them, and the roots that they are added to. */
 import { X509Certificate } from "node:crypto";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import tls from "node:tls";
+import { readSmallFile } from "../../files/watched-file.ts";
 import { messageOf } from "../../errors.ts";
 import { pemBlocks } from "./bundle.ts";
 
 /** Files of a directory that are read; Kubernetes' own links in a mounted ConfigMap begin with two dots. */
 const certificateFile = /^[^.].*\.(?:crt|pem|cer)$/i;
+
+/** Of a file of certificates; those of a system are a quarter of a megabyte. */
+export const maxBundleBytes = 16 * 1_048_576;
 
 /** Throws an Error that says what is wrong with which file. */
 export function readTrustedCa(path: string): string[] {
@@ -23,7 +27,7 @@ export function readTrustedCa(path: string): string[] {
 }
 
 function certificatesOf(file: string): string[] {
-  const blocks = pemBlocks(readFileSync(file, "utf8"));
+  const blocks = pemBlocks(readSmallFile(file, maxBundleBytes));
   for (const [index, block] of blocks.entries()) {
     try {
       void new X509Certificate(block).subject;

@@ -6,7 +6,7 @@ import * as takes from "./parameter.ts";
 export const sessionApiUrl = takes.value(
   "--url URL  the session API (default: from the file, else http://127.0.0.1:9094)",
   (url) =>
-    /^https?:\/\/[^/\s@]+\/?$/.test(url)
+    /^https?:\/\/[^/\s@?#]+\/?$/.test(url) && URL.canParse(url)
       ? url
       : takes.misuse("--url must be a URL such as http://127.0.0.1:9094"),
 );
@@ -38,7 +38,7 @@ export const approveRow = command({
   objection: ({ words = [] }) =>
     words.length === 0 ||
     (words.length === 1 && words[0] === "list") ||
-    (words.length === 2 && ["allow", "deny"].includes(words[1] ?? ""))
+    (words.length === 2 && words[0] !== "" && ["allow", "deny"].includes(words[1] ?? ""))
       ? undefined
       : "approve takes list, or an ID with allow or deny",
   load: async () => (await import("../approve/approve.ts")).approve,

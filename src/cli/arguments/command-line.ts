@@ -101,6 +101,9 @@ function commandOf({ words, options, rest }: Written): Row {
 }
 
 function unknownCommand(word: string): string {
+  const flags = ["--help", ...rows.map(({ name }) => name)].filter((name) => name.startsWith("--"));
+  const meant = flags.find((name) => name === `--${word}`);
+  if (meant !== undefined) return `unknown command "${word}"${hint(meant)}`;
   const names = rows.map(({ name }) => name).filter((name) => !name.startsWith("--"));
   const verbs = names.filter((name) => name.startsWith(`${word} `));
   return verbs.length > 0

@@ -192,7 +192,10 @@ export const commands = {
       ...file,
       from: takes.repeated(
         "--from SOURCE  a file of events (session.persist, tail --json), or the URL of a session API; may be repeated\n(default: the running proxy)",
-        (source) => source,
+        (source) =>
+          !/^https?:/.test(source) || URL.canParse(source)
+            ? source
+            : takes.misuse("--from must be a file, or a URL such as http://127.0.0.1:9094"),
       ),
       out: takes.text("--out FILE  the policy file to make or to add to (default: stdout)"),
       review: reviewFlag,

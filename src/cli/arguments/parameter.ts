@@ -71,16 +71,22 @@ export function value<T>(
   line: Line,
   read: (given: string, name: string) => T,
 ): Parameter<T | undefined> {
-  const [name = ""] = line.split(/[ []/);
   return {
     ...parts(line),
     kind: "value",
     read(texts) {
       const last = texts.at(-1);
-      if (last === "") misuse(`${name} must not be empty`);
-      return last === undefined ? undefined : read(last, name);
+      return last === undefined ? undefined : read(filled(last, line), nameIn(line));
     },
   };
+}
+
+function filled(given: string, line: Line): string {
+  return given === "" ? misuse(`${nameIn(line)} must not be empty`) : given;
+}
+
+function nameIn(line: Line): string {
+  return line.split(/[ []/)[0] ?? "";
 }
 
 /** An option that has to be given; `missing` says so. */
@@ -129,7 +135,8 @@ export function repeated<T>(
   line: Line,
   read: (text: string) => T,
 ): Parameter<readonly T[] | undefined> {
-  const all = (texts: readonly string[]): readonly T[] => texts.map(read);
+  const all = (texts: readonly string[]): readonly T[] =>
+    texts.map((given) => read(filled(given, line)));
   return { ...text(line), read: (texts) => (texts.length > 0 ? all(texts) : undefined) };
 }
 
@@ -164,7 +171,9 @@ export function word<const T extends string>(
 }
 
 /** The command after `--`. */
-export const rest = bare("rest", (texts) => texts);
+export const rest = bare("rest", (texts) =>
+  texts[0] === "" ? misuse("the command after -- must not be empty") : texts,
+);
 
 function bare<T>(kind: "argument" | "rest", read: Parameter<T>["read"]): Parameter<T> {
   return { written: "", help: "", kind, read };

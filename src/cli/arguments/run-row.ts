@@ -1,4 +1,5 @@
 /** The row of `run -- COMMAND`. */
+import { isIP } from "node:net";
 import { command } from "./command.ts";
 import * as takes from "./parameter.ts";
 
@@ -6,6 +7,17 @@ import * as takes from "./parameter.ts";
 export const reviewFlag = takes.sometimes(
   "--review  ask about each learned rule: accept, narrow to what was seen, drop",
 );
+
+/** One that there is, or none. */
+function hasPort(place: string): boolean {
+  const [, port = "443"] = /:(\d+)$/.exec(place.replace(/^\[.*\]/, "")) ?? [];
+  return Number(port) >= 1 && Number(port) <= 65_535;
+}
+
+function isBlock(text: string): boolean {
+  const [, address = "", bits = "0"] = /^([^/%]+)(?:\/(\d{1,3}))?$/.exec(text) ?? [];
+  return isIP(address) > 0 && Number(bits) <= (isIP(address) === 4 ? 32 : 128);
+}
 
 /** One command behind a proxy of its own. */
 export const runRow = command({
@@ -30,14 +42,14 @@ export const runRow = command({
     allow: takes.repeated(
       "--allow HOST[:PORT]  allow this host too (ports 80 and 443); without a file or policy nothing else; may be repeated",
       (place) =>
-        /^(?:\[[0-9a-f:.]+\]|[\w*.-]+)(?::\d{1,5})?$/i.test(place)
+        /^(?:\[[0-9a-f:.]+\]|[\w*.-]+)(?::\d{1,5})?$/i.test(place) && hasPort(place)
           ? place
-          : takes.misuse("--allow must be HOST or HOST:PORT"),
+          : takes.misuse("--allow must be HOST or HOST:PORT, with a port from 1 to 65535"),
     ),
     allowIps: takes.repeated(
       "--allow-ip CIDR  let the guard of addresses dial this address or range; may be repeated",
       (block) =>
-        /^[0-9a-f:.]+(?:\/\d{1,3})?$/i.test(block)
+        isBlock(block)
           ? block
           : takes.misuse("--allow-ip must be an address or a range such as 10.0.0.0/8"),
     ),

@@ -1,8 +1,8 @@
 /** `audit export`: the decisions of a log for another system, one JSON object a line. */
-import { once } from "node:events";
 import { messageOf } from "../../errors.ts";
 import { linesOf } from "../../receipts/lines.ts";
 import { ocsfOf } from "../../receipts/ocsf.ts";
+import { print } from "../standard-streams.ts";
 import { packageVersion } from "../version.ts";
 
 /** Prints them in order; resolves with the exit code, 1 where a line is no decision or a file cannot be read. */
@@ -17,9 +17,8 @@ export async function exportAudit({
       for await (const line of linesOf(file)) {
         const event = ocsfOf(line.toString(), packageVersion());
         if (event === undefined) skipped += 1;
-        else if (!process.stdout.write(`${JSON.stringify(event)}\n`)) {
-          await once(process.stdout, "drain");
-        }
+        // `| head` has seen enough.
+        else if (!(await print(`${JSON.stringify(event)}\n`))) return 0;
       }
     }
   } catch (error) {

@@ -1,4 +1,6 @@
 /** `audit proof` and `audit consistency`: proofs from the files of a decision log, as JSON. */
+import { access, constants } from "node:fs/promises";
+import { unreadable } from "../../files/given-file.ts";
 import { messageOf } from "../../errors.ts";
 import { checkpointFilesOf } from "../../receipts/log-files.ts";
 import {
@@ -37,6 +39,8 @@ async function printed(
   prove: (sources: ProofSources) => Promise<object | NoProof>,
 ): Promise<number> {
   try {
+    // The checkpoints beside them are looked at first.
+    for (const file of files) await assertReadable(file);
     const proof = await prove({ files, checkpointFiles: await checkpointFilesOf(files) });
     if (!("missing" in proof)) {
       process.stdout.write(`${JSON.stringify(proof, undefined, 2)}\n`);
@@ -47,4 +51,12 @@ async function printed(
     process.stderr.write(`authbridge-proxy: ${messageOf(error)}\n`);
   }
   return 1;
+}
+
+async function assertReadable(file: string): Promise<void> {
+  try {
+    await access(file, constants.R_OK);
+  } catch (error) {
+    throw unreadable(file, error);
+  }
 }

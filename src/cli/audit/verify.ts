@@ -1,6 +1,6 @@
 /** `verify-audit`: says whether a decision log is whole, and whether it is what its checkpoints say. */
-import { messageOf } from "../../errors.ts";
-import { readSmallFile } from "../../files/watched-file.ts";
+import { messageOf, ProxyError } from "../../errors.ts";
+import { textOfGiven } from "../../files/given-file.ts";
 import { type AuditVerdict, checkAuditLog, maxProblems } from "../../receipts/audit-check.ts";
 import { checkpointFilesOf, followingOf, logOf } from "../../receipts/log-files.ts";
 import { readCheckingKeys } from "../../receipts/signing-key.ts";
@@ -20,8 +20,9 @@ export async function verifyAudit({
   try {
     const newest = files.at(-1) ?? "";
     verdict = await checkAuditLog(files, {
-      checkpoints: [...(await checkpointFilesOf(files)), ...checkpoints],
-      keys: key === undefined ? undefined : readCheckingKeys(readSmallFile(key)),
+      checkpoints: await checkpointFilesOf(files),
+      kept: checkpoints,
+      keys: key === undefined ? undefined : await keysOf(key),
       isPart: checkpoints.length === 0 && logOf(newest).isOlder,
       following: await followingOf(newest),
     });
@@ -54,4 +55,16 @@ export async function verifyAudit({
   lines.push(isWhole ? "the chain is whole" : "the chain is BROKEN");
   process.stdout.write(`${lines.join("\n")}\n`);
   return isWhole ? 0 : 1;
+}
+
+const maxKeyBytes = 1_048_576;
+
+async function keysOf(file: string): Promise<ReturnType<typeof readCheckingKeys>> {
+  const text = await textOfGiven(file, maxKeyBytes);
+  try {
+    return readCheckingKeys(text);
+  } catch (error) {
+    const message = `${file} cannot be used: ${messageOf(error)}`;
+    throw new ProxyError("config.invalid", message, { cause: error });
+  }
 }

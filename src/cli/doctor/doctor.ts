@@ -1,7 +1,4 @@
 /** `doctor`: what of a file works on this machine, check by check, with what to do about the rest. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type LoadedConfig, loadConfig } from "../../config/load.ts";
 import { formatProblem } from "../../yaml/problem.ts";
@@ -28,6 +25,7 @@ import { forProbing, writeProbeFile } from "../own-file.ts";
 import { buildServices } from "./services.ts";
 import { examineCertificates } from "./certificates.ts";
 import { examineState } from "./state.ts";
+import { TemporaryDirectory } from "../temporary-directory.ts";
 import { tokenChecks, tokenOf } from "./token.ts";
 
 /** Long enough for a slow response, short enough for a command that is run interactively. */
@@ -52,11 +50,11 @@ export async function doctor(command: DoctorCommand): Promise<number> {
     if (command.json) findings.push(finding);
     else process.stdout.write(findingLine(finding));
   });
-  const directory = await mkdtemp(join(tmpdir(), "authbridge-doctor-"));
+  const temporary = await TemporaryDirectory.make("authbridge-doctor-");
   try {
-    await examine(command, report, directory);
+    await examine(command, report, temporary);
   } finally {
-    await rm(directory, { recursive: true, force: true });
+    await temporary.close();
   }
   const { failures } = report;
   const passed = failures === 0;
@@ -68,7 +66,7 @@ export async function doctor(command: DoctorCommand): Promise<number> {
 async function examine(
   command: DoctorCommand,
   report: DoctorReport,
-  directory: string,
+  temporary: TemporaryDirectory,
 ): Promise<void> {
   const options = { lenient: command.lenient, env: process.env };
   const loaded = await withUnusedKeys(loadConfig(command.file, options));
@@ -97,10 +95,12 @@ async function examine(
     report.add("start", skip("not tried: the pipeline or the CA is not fit for it"));
     return;
   }
-  if (!isRunning) await examineOwn(loaded, report, directory);
+  if (!isRunning) await examineOwn(loaded, report, temporary.path);
   if (command.command.length > 0) {
     const limit = command.timeoutMs + limitMs;
-    await report.check("command", limit, () => probeCommand(loaded, command, directory));
+    await report.check("command", limit, () =>
+      temporary.suspendedDuring(() => probeCommand(loaded, command, temporary.path)),
+    );
   }
 }
 

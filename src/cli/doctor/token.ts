@@ -1,6 +1,5 @@
 /** `doctor --token`: why the inbound pipeline of a file refuses one token. The token itself is printed nowhere. */
-import { readFile } from "node:fs/promises";
-import { messageOf } from "../../errors.ts";
+import { readGiven } from "../../files/given-file.ts";
 import { JwksSource } from "../../oauth/jwks.ts";
 import type { TokenFault, TokenFaultCause } from "../../oauth/token-checks.ts";
 import { Audiences } from "../../plugins/jwt-validation/audiences.ts";
@@ -39,14 +38,14 @@ const remedies: Readonly<Record<TokenFaultCause, string>> = {
   insufficient_scope: "ask the issuer for the scope, or change required_scopes",
 };
 
+const maxTokenBytes = 1_048_576;
+
 /** The token of a file, with or without `Bearer` before it, or why it cannot be read. */
 export async function tokenOf(path: string): Promise<Secret | string> {
-  try {
-    const text = await readFile(path, "utf8");
-    return new Secret(text.trim().replace(/^(?:authorization: *)?bearer +/i, ""));
-  } catch (error) {
-    return messageOf(error);
-  }
+  const bytes = await readGiven(path, maxTokenBytes);
+  if (typeof bytes === "string") return `${path} ${bytes}`;
+  const text = bytes.toString("utf8").trim();
+  return new Secret(text.replace(/^(?:authorization: *)?bearer +/i, ""));
 }
 
 /** The checks of one plugin: of jwt-validation all that it does with a token, of others none. */

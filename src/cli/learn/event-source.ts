@@ -1,9 +1,8 @@
 /** Where events come from: files in the forms that this program writes, or the session API of a proxy. */
-import { createReadStream } from "node:fs";
-import { readFile, stat } from "node:fs/promises";
-import { createInterface } from "node:readline";
-import { messageOf, ProxyError } from "../../errors.ts";
+import { ProxyError } from "../../errors.ts";
+import { bytesOf, unreadable } from "../../files/given-file.ts";
 import { isObject, parseJsonObject } from "../../http/json-access.ts";
+import { linesIn } from "../../receipts/lines.ts";
 import { askSessionApi, type SessionApi } from "../session-api.ts";
 import type { ObservedTraffic } from "./observed-traffic.ts";
 
@@ -16,27 +15,49 @@ const maxWholeBytes = 64 * 1024 * 1024;
  */
 export async function hearFile(path: string, traffic: ObservedTraffic): Promise<void> {
   try {
-    const isWhole = (await stat(path)).size <= maxWholeBytes;
-    const whole = isWhole ? eventsOf(await readFile(path, "utf8")) : undefined;
+    const source = bytesOf(path);
+    const { chunks, isWhole } = await beginningOf(source);
+    const whole = isWhole ? eventsOf(Buffer.concat(chunks).toString()) : undefined;
     if (whole !== undefined) {
       for (const event of whole) traffic.hear(event);
       return;
     }
     let heard = 0;
-    const stream = createReadStream(path, { encoding: "utf8" });
-    for await (const line of createInterface({ input: stream, crlfDelay: Infinity })) {
-      const event = parseJsonObject(line);
+    for await (const line of linesIn(chained(chunks, source), path)) {
+      const event = parseJsonObject(line.toString());
       if (event === undefined || !(isObject(event["event"]) || "requestId" in event)) continue;
       traffic.hear(event);
       heard += 1;
     }
-    if (heard === 0)
-      throw new Error(
-        "there is no session event in it (session.persist or tail --json writes them)",
-      );
+    if (heard > 0) return;
   } catch (error) {
-    throw new ProxyError("config.invalid", `${path}: ${messageOf(error)}`);
+    throw unreadable(path, error);
   }
+  throw new ProxyError(
+    "config.invalid",
+    `${path}: there is no session event in it (session.persist or tail --json writes them)`,
+  );
+}
+
+/** As much as could be a whole answer: a pipe cannot be read twice. */
+async function beginningOf(
+  source: AsyncGenerator<Buffer>,
+): Promise<{ readonly chunks: readonly Buffer[]; readonly isWhole: boolean }> {
+  const chunks: Buffer[] = [];
+  for (let length = 0; length <= maxWholeBytes; length += chunks.at(-1)?.length ?? 0) {
+    const next = await source.next();
+    if (next.done === true) return { chunks, isWhole: true };
+    chunks.push(next.value);
+  }
+  return { chunks, isWhole: false };
+}
+
+async function* chained(
+  first: readonly Buffer[],
+  rest: AsyncGenerator<Buffer>,
+): AsyncGenerator<Buffer> {
+  yield* first;
+  yield* rest;
 }
 
 /** Hears every session that a proxy keeps. */

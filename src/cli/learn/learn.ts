@@ -1,7 +1,10 @@
 /** From what was seen to a policy file: what the file lets through already stays as it is, the rest is added. */
-import { randomBytes } from "node:crypto";
-import { readFile, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
+import { realpath, stat } from "node:fs/promises";
 import { messageOf, ProxyError } from "../../errors.ts";
+import { writeAtomically } from "../../files/atomic-file.ts";
+import { isMissing, readSmallFile } from "../../files/watched-file.ts";
+import { unreadable } from "../../files/given-file.ts";
+import { maxPolicyBytes } from "../../plugins/egress-policy/source.ts";
 import type { NotSuggested } from "../../policy/suggest.ts";
 import { decisionOf, policyOf } from "./known-policy.ts";
 import { type Learned, learnedEntries } from "./learned-entries.ts";
@@ -31,10 +34,10 @@ export interface Taught {
 export async function policyFileText(file: string): Promise<string | undefined> {
   let text: string;
   try {
-    text = await readFile(file, "utf8");
+    text = readSmallFile(file, maxPolicyBytes);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw new ProxyError("config.invalid", `${file}: ${messageOf(error)}`);
+    if (isMissing(error)) return undefined;
+    throw unreadable(file, error);
   }
   usable(text, file);
   return text;
@@ -71,14 +74,7 @@ export async function writePolicyFile(file: string, text: string): Promise<void>
     (found) => found.mode & 0o777,
     () => 0o644,
   );
-  const draft = `${target}.${randomBytes(6).toString("hex")}.tmp`;
-  try {
-    await writeFile(draft, text, { flag: "wx", mode });
-    await rename(draft, target);
-  } catch (error) {
-    await rm(draft, { force: true });
-    throw error;
-  }
+  await writeAtomically(target, text, mode);
 }
 
 function usable(text: string, file: string): ReturnType<typeof policyOf> {

@@ -1,7 +1,8 @@
 /** `policy test`: the cases of a directory against the policy that each file names, without a proxy and without a network. */
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { messageOf, ProxyError } from "../../errors.ts";
+import { ProxyError } from "../../errors.ts";
+import { textOfGiven, unreadable } from "../../files/given-file.ts";
 import { formatKeyPath, formatProblem } from "../../yaml/problem.ts";
 import { loadConfig, parseConfig } from "../../config/load.ts";
 import { PluginConfigError } from "../../pipeline/plugin.ts";
@@ -55,7 +56,7 @@ export async function testPolicies({ directory, json }: PolicyTestCommand): Prom
 async function caseFiles(directory: string): Promise<readonly string[]> {
   const found = await readdir(directory, { recursive: true, withFileTypes: true }).catch(
     (error: unknown) => {
-      throw new ProxyError("config.invalid", `${directory}: ${messageOf(error)}`);
+      throw unreadable(directory, error);
     },
   );
   const files = found
@@ -68,10 +69,7 @@ async function caseFiles(directory: string): Promise<readonly string[]> {
 }
 
 async function runFile(file: string): Promise<Outcome[]> {
-  const text = await readFile(file, "utf8");
-  if (text.length > maxFileBytes)
-    throw new ProxyError("config.invalid", `${file} is larger than 4 MiB`);
-  const read = readCaseFile(text, file);
+  const read = readCaseFile(await textOfGiven(file, maxFileBytes), file);
   // Policies and configurations may lie beside their cases.
   if (read === undefined) return [];
   const { cases } = read;

@@ -1,9 +1,9 @@
 /** `policy suggest`: what a running proxy has refused, and the smallest addition to its policy that would allow it. */
-import { readFile } from "node:fs/promises";
 import { text as readAll } from "node:stream/consumers";
 import { z } from "zod";
 import type { Config } from "../../config/presets.ts";
 import { messageOf, ProxyError } from "../../errors.ts";
+import { textOfGiven } from "../../files/given-file.ts";
 import type { DenialSummary } from "../../policy/aggregate.ts";
 import { suggest } from "../../policy/suggest.ts";
 import { suggestionText } from "../../policy/suggestion-text.ts";
@@ -60,7 +60,7 @@ export async function suggestPolicy(command: PolicySuggestCommand): Promise<numb
     const response = await (command.from === undefined
       ? askSessionApi(sessionApiOf(config, saved), "/v1/policy/denials")
       : readSaved(command.from));
-    const suggestion = suggest(denialsOf(response), keysOf(config));
+    const suggestion = suggest(denialsOf(response, command.from), keysOf(config));
     const text = command.json ? `${printableJson(suggestion, 2)}\n` : suggestionText(suggestion);
     process.stdout.write(text);
     return 0;
@@ -69,12 +69,12 @@ export async function suggestPolicy(command: PolicySuggestCommand): Promise<numb
   }
 }
 
-function denialsOf(text: string): readonly DenialSummary[] {
+function denialsOf(text: string, from = "the answer"): readonly DenialSummary[] {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new ProxyError("config.invalid", `the denials are no JSON: ${messageOf(error)}`);
+    throw new ProxyError("config.invalid", `${from} is no JSON: ${messageOf(error)}`);
   }
   const parsed = responseSchema.safeParse(value);
   if (!parsed.success) {
@@ -82,7 +82,7 @@ function denialsOf(text: string): readonly DenialSummary[] {
     const where = issue?.path.join(".") ?? "";
     throw new ProxyError(
       "config.invalid",
-      `the denials cannot be read: ${where} ${issue?.message ?? ""}`,
+      `${from} is no answer of /v1/policy/denials: ${where} ${issue?.message ?? ""}`,
     );
   }
   // Codes and protocols are defined by this program; an unknown one is reported and never suggested.
@@ -96,11 +96,8 @@ function keysOf(config: Config): readonly string[] {
     .flatMap(({ config: settings }) => policyKeys(settings));
 }
 
-async function readSaved(from: string): Promise<string> {
-  if (from === "-") return readAll(process.stdin);
-  try {
-    return await readFile(from, "utf8");
-  } catch (error) {
-    throw new ProxyError("config.invalid", `${from}: ${messageOf(error)}`);
-  }
+const maxSavedBytes = 64 * 1_048_576;
+
+function readSaved(from: string): Promise<string> {
+  return from === "-" ? readAll(process.stdin) : textOfGiven(from, maxSavedBytes);
 }

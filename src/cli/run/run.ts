@@ -1,6 +1,6 @@
 /** `run -- COMMAND`: runs a command behind a proxy that ends with it, and prints what the command tried to reach. */
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { constants, tmpdir } from "node:os";
+import { readFile, writeFile } from "node:fs/promises";
+import { constants } from "node:os";
 import { join, resolve } from "node:path";
 import { secretFilesOf } from "../../app/approvals/operators.ts";
 import type { LoadedConfig } from "../../config/load.ts";
@@ -10,7 +10,6 @@ import { type CommandEnding } from "../child-process.ts";
 import { clientEnvironment, type TrustFiles } from "../client-environment.ts";
 import { commandFile, refuseCommand } from "../config-file.ts";
 import { invocation } from "../invocation.ts";
-import { SignalCleanup } from "../signal-cleanup.ts";
 import { RefusedPolicy } from "./refused-policy.ts";
 import { OwnInstance } from "../own-instance.ts";
 import { type ProbeFile, writeProbeFile } from "../own-file.ts";
@@ -29,6 +28,7 @@ import { askOnTerminal } from "../learn/review.ts";
 import { type Enclosure, enclosure, open } from "./enclosure.ts";
 import type { CommandRoot } from "./standstill.ts";
 import { TerminalAttendant } from "./terminal-attendant.ts";
+import { TemporaryDirectory } from "../temporary-directory.ts";
 import { TrafficSummary } from "../traffic-summary.ts";
 import { defaultBridgedPorts } from "../../tlsbridge/interception.ts";
 import { writeTrustBundle } from "../../app/trust/bundle.ts";
@@ -62,23 +62,21 @@ interface Prepared {
 
 /** Resolves with the exit code of the command, 128 and its signal, or 2 where no proxy could be started for it. */
 export async function runBehindProxy(command: RunCommand): Promise<number> {
-  const directory = await mkdtemp(join(tmpdir(), "authbridge-run-"));
-  const cleanup = new SignalCleanup(directory);
+  const temporary = await TemporaryDirectory.make("authbridge-run-");
   try {
-    const prepared = await prepare(command, directory);
+    const prepared = await prepare(command, temporary.path);
     if (typeof prepared === "number") return prepared;
     const place = command.enforce === true ? await enclosure(process.platform) : open;
     if (typeof place === "string") return refuseCommand(`--enforce: ${place}`);
     try {
-      return await serveCommand(command, prepared, { directory, cleanup, enclosure: place });
+      return await serveCommand(command, prepared, { temporary, enclosure: place });
     } finally {
       place.close();
     }
   } catch (error) {
     return refuseCommand(error);
   } finally {
-    await rm(directory, { recursive: true, force: true });
-    cleanup.close();
+    await temporary.close();
   }
 }
 
@@ -128,16 +126,16 @@ function objectionTo({ config }: LoadedConfig): string | undefined {
 }
 
 interface Place {
-  readonly directory: string;
-  readonly cleanup: SignalCleanup;
+  readonly temporary: TemporaryDirectory;
   readonly enclosure: Enclosure;
 }
 
 async function serveCommand(
   run: RunCommand,
   { probe, isBridged, bridgedPorts, secretFiles: hidden }: Prepared,
-  { directory, cleanup, enclosure: place }: Place,
+  { temporary, enclosure: place }: Place,
 ): Promise<number> {
+  const directory = temporary.path;
   const { command } = run;
   const traffic = new TrafficSummary();
   const refused = new RefusedPolicy();
@@ -174,7 +172,7 @@ async function serveCommand(
     const onStarted = (root: CommandRoot): void => attendant?.begin(root, sessionApi);
     const shared = { command, env, passSignals, onStarted, hidden };
     const enclosed = { ...shared, proxyPort: forward.port, capturedPorts };
-    ending = await cleanup.suspendedDuring(() =>
+    ending = await temporary.suspendedDuring(() =>
       place.run(enclosed, (surface, socket) => instance.adopt(surface, socket)),
     );
   } finally {

@@ -1,6 +1,6 @@
 /** litellm-budget-track: the Go program's spelling of one budget of money a day, with its ledger in a file. */
-import { readFileSync } from "node:fs";
 import { z } from "zod";
+import { readSmallFile } from "../../files/watched-file.ts";
 import { writeAtomically } from "../../files/atomic-file.ts";
 import { isObject } from "../../http/json-access.ts";
 import { messageOf } from "../../errors.ts";
@@ -147,7 +147,7 @@ class SpendLedger {
   #read(): void {
     let text: string;
     try {
-      text = readFileSync(this.#path, "utf8");
+      text = readSmallFile(this.#path);
     } catch (error) {
       if (error instanceof Error && "code" in error && error.code === "ENOENT") return;
       throw badLedger(messageOf(error));

@@ -1,6 +1,6 @@
 /** The keys of secrets that Google issues: to a service account by its key, and to workloads of somewhere else. */
-import { readFileSync } from "node:fs";
 import { z } from "zod";
+import { readSmallFile } from "../../files/watched-file.ts";
 import { googleTokenUrl, readServiceAccountKey } from "../../secrets/google-service-account.ts";
 import {
   type ExternalAccount,
@@ -158,7 +158,7 @@ export function externalAccountOf(source: FederatedConfig): ExternalAccount {
 
 function readNow<T>(path: string, read: (text: string) => T): T | undefined {
   try {
-    return read(readFileSync(path, "utf8"));
+    return read(readSmallFile(path));
   } catch {
     // Creating the source says what is wrong with it.
     return undefined;

@@ -1,5 +1,5 @@
 /** The bearer token for a service that the operator named: of the configuration, of a file that is read at every call, or of a source. */
-import { readFile } from "node:fs/promises";
+import { fileProblem, readSmallFile } from "../../files/watched-file.ts";
 import { ProxyError } from "../../errors.ts";
 import { Secret } from "../../secret.ts";
 import type { SecretSource } from "../../secrets/secret-source.ts";
@@ -45,13 +45,18 @@ export class ServiceBearer {
       return value;
     }
     if (file === undefined) return this.#token;
-    const bytes = await readFile(file);
-    const text = sendable(
-      bytes.length > maxBearerBytes ? "" : bytes.toString("utf8").trim(),
-      fileKey,
-    );
+    const text = sendable(textOf(file, fileKey), fileKey);
     if (this.#read?.reveal() !== text) this.#read = new Secret(text);
     return this.#read;
+  }
+}
+
+function textOf(file: string, fileKey: string): string {
+  try {
+    return readSmallFile(file, maxBearerBytes).trim();
+  } catch (error) {
+    const message = `${fileKey}: ${fileProblem(file, error)}`;
+    throw new ProxyError("upstream.refused", message, { cause: error });
   }
 }
 

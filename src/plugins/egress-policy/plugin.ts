@@ -37,7 +37,7 @@ import { messageFacts } from "./message.ts";
 import { addressesOf } from "./addresses.ts";
 import { questionOf } from "./question.ts";
 import { denialCode, remedyOf } from "./remedy.ts";
-import { makePolicy } from "./source.ts";
+import { makePolicy, maxPolicyBytes } from "./source.ts";
 import { asSpelt, targetOf } from "./target.ts";
 import { WatchedFile } from "../../files/watched-file.ts";
 
@@ -51,8 +51,6 @@ export const egressPolicy = definePlugin<EgressPolicyConfig>({
   create: (config, deps) => new EgressPolicy(config, deps),
 });
 
-/** 10,000 endpoints take about 2 MiB. */
-const maxFileBytes = 16 * 1024 * 1024;
 const watchEveryMs = 1_000;
 
 class EgressPolicy implements Plugin {
@@ -83,7 +81,7 @@ class EgressPolicy implements Plugin {
     const file = new WatchedFile({
       path,
       clock: this.#deps.clock,
-      maxBytes: maxFileBytes,
+      maxBytes: maxPolicyBytes,
       parse: (text) => {
         const policy = this.#make(text);
         // The value is in use when this turn ends.

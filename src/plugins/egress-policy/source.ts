@@ -1,5 +1,5 @@
 /** Makes a policy of a configuration and of the text of its file: all of it or, with every problem named, none of it. */
-import { readFileSync } from "node:fs";
+import { readSmallFile } from "../../files/watched-file.ts";
 import { isObject } from "../../http/json-access.ts";
 import { readAllowlist } from "../../policy/file/allowlist-reader.ts";
 import { CombinedPolicy } from "../../policy/combined-policy.ts";
@@ -21,6 +21,9 @@ export interface MadePolicy {
 
 /** What this proxy does for the features of the format that policy/ alone cannot enforce. */
 const support: Support = { allowedIps: true, tlsSkip: true };
+
+/** Of a policy file: 10,000 endpoints take about 2 MiB. */
+export const maxPolicyBytes = 16 * 1024 * 1024;
 
 /** Problems that one Error spells out. */
 const maxListed = 50;
@@ -117,7 +120,7 @@ export function policyKeys(config: unknown): readonly string[] {
   const keys = isObject(inline) ? Object.keys(inline) : [];
   if (typeof file !== "string") return keys;
   try {
-    const { value } = parsePolicyText(readFileSync(file, "utf8"), file);
+    const { value } = parsePolicyText(readSmallFile(file, maxPolicyBytes), file);
     const entries = isObject(value) ? value["network_policies"] : undefined;
     return isObject(entries) ? [...keys, ...Object.keys(entries)] : keys;
   } catch {

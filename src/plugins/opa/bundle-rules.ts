@@ -1,5 +1,6 @@
 /** What a configuration says of bundles: who may have signed them, and who compiles those of source. */
-import { accessSync, constants, readFileSync, statSync } from "node:fs";
+import { accessSync, constants, statSync } from "node:fs";
+import { readSmallFile } from "../../files/watched-file.ts";
 import { messageOf } from "../../errors.ts";
 import type { BundleVerification, VerificationKey } from "../../opa/bundle-signature.ts";
 import { RegoCompiler } from "../../opa/compiler.ts";
@@ -60,9 +61,7 @@ function keyOf(id: string, { algorithm, key, key_file: file, scope }: KeyConfig)
 function keyText(id: string, path: string): string {
   let text: string;
   try {
-    const stat = statSync(path);
-    if (!stat.isFile() || stat.size > maxKeyBytes) throw new Error("it is no file of a key");
-    text = readFileSync(path, "utf8").trim();
+    text = readSmallFile(path, maxKeyBytes).trim();
   } catch (error) {
     throw new Error(`the file of key ${JSON.stringify(id)} cannot be read: ${messageOf(error)}`, {
       cause: error,

@@ -1,6 +1,6 @@
 /** The configuration of token-exchange, with the keys and defaults of the Go program and those added since. */
-import { readFileSync } from "node:fs";
 import { z } from "zod";
+import { readSmallFile } from "../../files/watched-file.ts";
 import { clientIdentityConfig, endpointProblem } from "../credentials/client-identity-config.ts";
 import { guarded } from "../../yaml/empty-values.ts";
 import { maxActors, originOf, serviceUrl, words } from "../config-values.ts";
@@ -180,7 +180,7 @@ export function tokenOriginsOf(config: TokenExchangeConfig): string[] {
 /** A file that is absent or malformed has no rules here; creating the plugin says what is wrong with it. */
 function rulesOfFile(path: string): readonly ExchangeRule[] {
   try {
-    return parseRoutesFile(readFileSync(path, "utf8"));
+    return parseRoutesFile(readSmallFile(path));
   } catch {
     return [];
   }

@@ -279,6 +279,11 @@ limits:
     expect(problemsOf(yaml).map(formatProblem)).toEqual(["config.yaml:1:1 has too many aliases"]);
   });
 
+  test("a merge key without a mapping is called that", () => {
+    const [problem] = problemsOf("listener: {<<: 3}\n").map(formatProblem);
+    expect(problem).toBe("config.yaml:1:1 has a merge key (<<) whose value is no mapping");
+  });
+
   test("deep nesting is a problem and not a crash", () => {
     const messages = problemsOf(`a: ${"[".repeat(100_000)}`).map(({ message }) => message);
     expect(messages).toContain("is nested too deeply");

@@ -257,7 +257,7 @@ describe("a set on disk", () => {
     ],
     [
       "a directory in place of a file",
-      /tls\.key cannot be read: EISDIR/,
+      /tls\.key cannot be read: it is not a regular file/,
       async () => {
         await rm(join(directory, "tls.key"));
         await mkdir(join(directory, "tls.key"));
@@ -265,7 +265,7 @@ describe("a set on disk", () => {
     ],
     [
       "a file far too long",
-      /ca\.crt is longer than/,
+      /ca\.crt cannot be read: it is larger than/,
       async () => writeFile(join(directory, "ca.crt"), Buffer.alloc(1_048_577)),
     ],
   ])("with %s is refused", async (_case, message, spoil) => {

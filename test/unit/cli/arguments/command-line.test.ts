@@ -140,7 +140,15 @@ describe("mistakes", () => {
     ["init --local --gateway", "--local and --gateway exclude each other"],
     ["init --lenient", "--lenient does not belong to init"],
     ["serve --config f", 'unknown command "serve"'],
-    ["demo", 'unknown command "demo"'],
+    ["demo", 'unknown command "demo" (did you mean --demo?)'],
+    ["help", 'unknown command "help" (did you mean --help?)'],
+    ["policy learn --config f --from=", "--from must not be empty"],
+    ["run --allow a:0 -- b", /^--allow must be .* a port from 1 to 65535/],
+    ["run --allow a:65536 -- b", /^--allow must be/],
+    ["run --allow-ip 10.0.0.0/33 -- b", /^--allow-ip must be/],
+    ["run --allow-ip 10.0.0 -- b", /^--allow-ip must be/],
+    ["tail --url http://a:99999", /^--url must be a URL/],
+    ["policy learn --config f --from http://a:99999", /--from must be a file, or a URL/],
     ["toString --config f", 'unknown command "toString"'],
     ["check again --config f", 'unexpected argument "again"'],
     ["--config f --unknown", "unknown option --unknown"],
@@ -167,6 +175,15 @@ describe("mistakes", () => {
   });
 });
 
+test.each([
+  ["run", "--", ""],
+  ["doctor", "--config", "f", "--", "", "a"],
+  ["approve", "", "allow"],
+  ["verify-audit", "f", "--checkpoint", ""],
+])("an empty word is no name: %s %s", (...words) => {
+  expect(parseCommand(words)).toMatchObject({ kind: "usage-error" });
+});
+
 test("a start loads the table and none of the modules that it names", () => {
   const src = new URL("../../../../src/", import.meta.url);
   const seen = new Set<string>();
@@ -184,9 +201,11 @@ test("a start loads the table and none of the modules that it names", () => {
   expect(loaded.filter((path) => !path.startsWith("cli/arguments/")).sort()).toEqual([
     "cli/compile-cache.ts",
     "cli/stack-trace.ts",
+    "cli/standard-streams.ts",
     "cli/version.ts",
     "duration.ts",
     "errors.ts",
+    "files/given-file.ts",
     "main.ts",
     "yaml/problem.ts",
   ]);
