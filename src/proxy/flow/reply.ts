@@ -15,6 +15,7 @@ interface McpRequestFact {
 
 const mcpFact = factKey<McpRequestFact>("mcp");
 const jsonRpcErrorCode = -32_000;
+const maxSaidChars = 200;
 
 /** The denial for a fault. The response to an unknown fault shows nothing of it. */
 export function denialOf(error: unknown): Denial {
@@ -34,7 +35,19 @@ export function statusOf(denial: Denial): number {
 /** The plain form: `{error, message, description?, details?, plugin?}`. */
 export function renderDenial(denial: Denial): Reply {
   if (denial.reply !== undefined) return denial.reply;
-  return jsonReply(statusOf(denial), serialise(denial), denial.headers);
+  const status = statusOf(denial);
+  const reason = phraseOf(status, denial.message);
+  return { ...jsonReply(status, serialise(denial), denial.headers), reason };
+}
+
+/** Many clients show no more of a refusal than this, above all where it answers a CONNECT (Go, git, wget, Python, Java). */
+function phraseOf(status: number, message: string): string {
+  const said = message.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, maxSaidChars);
+  return `${standardPhrase(status)}: ${said}`;
+}
+
+function standardPhrase(status: number): string {
+  return http.STATUS_CODES[status] ?? "Refused";
 }
 
 /**
@@ -164,7 +177,7 @@ export function hasContent({ status }: Pick<Reply, "status">): boolean {
 
 /** A whole HTTP/1.1 message, for sockets that have no response object (CONNECT, malformed requests). */
 export function rawReply(reply: Reply): Buffer {
-  const head = [`HTTP/1.1 ${reply.status} ${http.STATUS_CODES[reply.status] ?? "Refused"}`];
+  const head = [`HTTP/1.1 ${reply.status} ${reply.reason ?? standardPhrase(reply.status)}`];
   const fields = replyFields(reply);
   for (let at = 0; at < fields.length; at += 2) head.push(`${fields[at]}: ${fields[at + 1]}`);
   head.push(`Content-Length: ${reply.body.length}`, "Connection: close");

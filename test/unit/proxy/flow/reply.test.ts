@@ -134,9 +134,15 @@ test("a fault that nobody declared says nothing about itself", () => {
   });
 });
 
+test("a reason phrase is one short line, whatever the message says", () => {
+  const message = `GET /a\r\nX: \u00fc\u4e2d ${"x".repeat(500)}`;
+  const { reason } = renderDenial({ code: "policy.forbidden", message });
+  expect(reason).toBe(`Forbidden: GET /a??X: ?? ${"x".repeat(500)}`.slice(0, 211));
+});
+
 test("a raw reply is a whole message that ends its connection", () => {
   const text = rawReply(renderDenial({ code: "policy.forbidden", message: "no" })).toString();
-  expect(text).toMatch(/^HTTP\/1\.1 403 Forbidden\r\n/);
+  expect(text).toMatch(/^HTTP\/1\.1 403 Forbidden: no\r\n/);
   expect(text).toContain("Connection: close\r\n");
   expect(text).toContain(
     `Content-Length: ${'{"error":"policy.forbidden","message":"no"}'.length}\r\n`,
