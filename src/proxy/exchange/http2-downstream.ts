@@ -12,7 +12,8 @@ import {
   readerStalled,
 } from "./downstream.ts";
 import { withReceipt } from "../flow/receipts.ts";
-import { hasContent, renderDenial, replyFields } from "../flow/reply.ts";
+import { grpcFields, hasContent, renderDenial, replyFields } from "../flow/reply.ts";
+import { isGrpc } from "./request-head.ts";
 import { contentLengthOf } from "./response-head.ts";
 import type { LastSeen } from "../../net/stall-watch.ts";
 
@@ -37,6 +38,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
   receipt: (() => string) | undefined;
   readonly #stream: ServerHttp2Stream;
   readonly #limits: DownstreamLimits;
+  readonly #contentType: string | undefined;
   #trailers: readonly (readonly [string, string])[] = [];
   #body: ReadableSource | undefined;
   #sent = 0;
@@ -56,6 +58,8 @@ export class Http2Downstream implements Downstream, SlowPeer {
     this.method = head.method;
     this.rawHeaders = head.raw;
     this.expectsContinue = head.fields["expect"] === "100-continue";
+    const { "content-type": contentType } = head.fields;
+    this.#contentType = typeof contentType === "string" ? contentType : undefined;
     // An extended CONNECT leaves its stream open for the new protocol; that is no body.
     this.hasBody = !stream.endAfterHeaders && head.fields[":protocol"] === undefined;
     stream.on("error", ignore);
@@ -137,6 +141,11 @@ export class Http2Downstream implements Downstream, SlowPeer {
     }
     if (!this.#open()) return;
     const { Connection: _ofHttp1, ...headers } = reply.headers;
+    if (reply.reason !== undefined && isGrpc(this.#contentType)) {
+      this.#onEnding?.();
+      this.writeHead(200, grpcFields({ ...reply, headers }, this.replyFields));
+      return;
+    }
     const isFull = hasContent(reply);
     this.#stream.once("finish", () => this.#endRequest());
     this.#stream.respond({

@@ -1,4 +1,4 @@
-/** The only place that turns a refusal or a fault into a response: HTTP, CONNECT or JSON-RPC. */
+/** The only place that turns a refusal or a fault into a response: HTTP, CONNECT, JSON-RPC or gRPC. */
 import { ProxyError, statusOfCode } from "../../errors.ts";
 import { hasField } from "../../http/headers.ts";
 import { http } from "../../net/node-http.ts";
@@ -168,6 +168,30 @@ export function replyFields({ headers }: Pick<Reply, "headers">, more?: ReplyFie
   if (more === undefined) return lines;
   const added = Object.entries(more).filter(([name]) => !hasField(lines, name));
   return [...lines, ...replyFields({ headers: Object.fromEntries(added) })];
+}
+
+/** What clients of gRPC make of a status of HTTP without a grpc-status; UNKNOWN of every other one. */
+const grpcStatuses: Readonly<Record<number, number>> = {
+  400: 13,
+  401: 16,
+  403: 7,
+  404: 12,
+  429: 14,
+  502: 14,
+  503: 14,
+  504: 14,
+};
+
+/** The head of a refusal or a fault for a client of gRPC, which shows neither body nor reason of another response. */
+export function grpcFields({ status, reason, headers }: Reply, more?: ReplyFields): string[] {
+  const { "Content-Type": _ofBody, ...kept } = headers;
+  const message = (reason ?? standardPhrase(status)).replaceAll("%", "%25");
+  const own = {
+    "Content-Type": "application/grpc",
+    "Grpc-Status": String(grpcStatuses[status] ?? 2),
+    "Grpc-Message": message,
+  };
+  return replyFields({ headers: { ...own, ...kept } }, more);
 }
 
 /** RFC 9110 section 8.6: such a response has no content and says nothing of its length. */

@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { Denial } from "../../../../src/pipeline/decision.ts";
 import {
   denialOf,
+  grpcFields,
   jsonRpcError,
   rawReply,
   renderDenial,
@@ -147,4 +148,20 @@ test("a raw reply is a whole message that ends its connection", () => {
   expect(text).toContain(
     `Content-Length: ${'{"error":"policy.forbidden","message":"no"}'.length}\r\n`,
   );
+});
+
+test.each([
+  ["policy.forbidden", "7"],
+  ["auth.unauthorized", "16"],
+  ["upstream.timeout", "14"],
+  ["request.body-too-large", "2"],
+])("to a client of gRPC, %s is the status %s with the reason", (code, status) => {
+  const reply = renderDenial({ code, message: "100%", headers: { "Retry-After": "3" } });
+  const fields = [
+    ["Content-Type", "application/grpc"],
+    ["Grpc-Status", status],
+    ["Grpc-Message", reply.reason?.replace("%", "%25")],
+    ["Retry-After", "3"],
+  ];
+  expect(grpcFields(reply)).toEqual(fields.flat());
 });
