@@ -50,6 +50,8 @@ export interface RpcRefusal {
 /** A whole response made by a plugin instead of the upstream. */
 export interface Reply {
   readonly status: number;
+  /** The reason phrase of HTTP/1, where it is not the standard one. */
+  readonly reason?: string;
   readonly headers: ReplyFields;
   readonly body: Buffer;
 }

@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import { cutOff } from "../net/cut.ts";
 import { giveBack } from "../net/give-back.ts";
 import type { HeadHolder } from "../net/head-watch.ts";
+import { lingerBytes, lingerMs } from "../net/linger.ts";
 import { HeadReader } from "./head-reader.ts";
 import { HeldBytes } from "./held-bytes.ts";
 import { problemOfBeginning, RequestHead } from "./head.ts";
@@ -44,9 +45,6 @@ export interface ConnectionEvents {
 
 /** Bytes behind a request that are kept without an end in sight before the client is made to wait. */
 const maxHeldBytes = 65_536;
-/** At most this much of an unwanted body is read and dropped, so that the client can read the response. */
-const lingerBytes = 16_777_216;
-const lingerMs = 2_000;
 const nothing = Buffer.alloc(0);
 
 type Phase =

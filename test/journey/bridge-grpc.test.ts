@@ -319,9 +319,11 @@ describe("a gRPC client", () => {
     expect(cancelled).toBeGreaterThan(before);
   });
 
-  test("that policy refuses gets PERMISSION_DENIED, and its server nothing", async () => {
+  test("that policy refuses gets PERMISSION_DENIED with the reason, and its server nothing", async () => {
     const { error } = await call("Denied", "");
     expect(error?.code).toBe(status.PERMISSION_DENIED);
+    // Clients show nothing of a response that is not gRPC but its status.
+    expect(error?.details).toMatch(/^Forbidden: \w/);
     expect(deniedCalls).toBe(0);
     expect((await call("Unary", "after")).text).toBe(":after");
   });

@@ -359,12 +359,17 @@ describe.each(raw)("any upgrade through the %s proxy", (name, address, target) =
     expect(origin.requestFor(path).header("upgrade")).toBeUndefined();
   });
 
-  test("an offer of h2c is not passed on", async () => {
-    const path = `/h2c-${name}`;
+  test.each([
+    [
+      "h2c",
+      "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__",
+    ],
+    // Apache HttpClient 5, with every request for an http: URL.
+    ["TLS", "Upgrade: TLS/1.2\r\nConnection: Upgrade"],
+  ])("an offer of %s is not passed on", async (protocol, offer) => {
+    const path = `/${protocol}-${name}`;
     const client = await own(RawClient.connect(address()));
-    client.send(
-      `GET ${target(path)} HTTP/1.1\r\nHost: ${origin.authority}\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n`,
-    );
+    client.send(`GET ${target(path)} HTTP/1.1\r\nHost: ${origin.authority}\r\n${offer}\r\n\r\n`);
     const { status } = await client.response();
     expect([200, 400]).toContain(status);
     const [seen] = origin.requestsFor(path);

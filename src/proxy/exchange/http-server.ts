@@ -2,7 +2,7 @@
 import net, { type Socket } from "node:net";
 import type { HeadWatch } from "../../net/head-watch.ts";
 import { peek } from "../../net/sniff.ts";
-import type { Denial } from "../../pipeline/decision.ts";
+import type { Denial, Reply } from "../../pipeline/decision.ts";
 import type { RequestHead } from "../../wire/head.ts";
 import { MalformedMessage, malformedRequest } from "../../wire/malformed.ts";
 import { isNegotiated } from "../../wire/other-protocols.ts";
@@ -156,7 +156,7 @@ export class HttpServer implements ConnectionEvents {
     const { head, expectsContinue } = exchange;
     if (expectsContinue && head.expect?.toLowerCase() !== "100-continue") {
       const message = "only Expect: 100-continue is understood";
-      this.#refuse(exchange, { code: "request.expectation-failed", message });
+      endWith(exchange, renderDenial({ code: "request.expectation-failed", message }));
       return;
     }
     this.#handlers.onRequest(exchange);
@@ -235,15 +235,16 @@ export class HttpServer implements ConnectionEvents {
     const now = performance.now();
     for (const connection of this.#connections) connection.check(now);
   }
+}
 
-  #refuse(exchange: ServerExchange, denial: Denial): void {
-    const reply = renderDenial(denial);
-    const { response } = exchange;
-    response.closes = true;
-    const { status, body } = reply;
-    response.writeHead(status, [...replyFields(reply), "Content-Length", String(body.length)]);
-    exchange.end(body);
-  }
+/** The last response on a connection that is of no further use. */
+export function endWith(exchange: ServerExchange, reply: Reply): void {
+  const { response } = exchange;
+  const { status, body, reason } = reply;
+  response.closes = true;
+  const fields = [...replyFields(reply), "Content-Length", String(body.length)];
+  response.writeHead(status, fields, reason);
+  exchange.end(body);
 }
 
 function ignore(): void {

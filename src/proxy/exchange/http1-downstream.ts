@@ -125,7 +125,7 @@ export class Http1Downstream implements Downstream, SlowPeer {
     const isFull = hasContent(reply);
     if (isFull) headers.push("Content-Length", String(reply.body.length));
     if (isUnread) response.closes = true;
-    this.writeHead(reply.status, headers);
+    this.writeHead(reply.status, headers, reply.reason);
     this.end(this.method === "HEAD" || !isFull ? undefined : reply.body);
   }
 

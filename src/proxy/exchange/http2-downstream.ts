@@ -2,6 +2,7 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
 import { type BodySource, ReadableSource } from "../../http/body-source.ts";
 import { Backlog, type SlowPeer } from "../../net/backlogs.ts";
+import { lingerBytes, lingerMs } from "../../net/linger.ts";
 import type { Denial, Reply, ReplyFields } from "../../pipeline/decision.ts";
 import {
   bodyStalled,
@@ -11,7 +12,8 @@ import {
   readerStalled,
 } from "./downstream.ts";
 import { withReceipt } from "../flow/receipts.ts";
-import { hasContent, renderDenial, replyFields } from "../flow/reply.ts";
+import { grpcFields, hasContent, renderDenial, replyFields } from "../flow/reply.ts";
+import { isGrpc } from "./request-head.ts";
 import { contentLengthOf } from "./response-head.ts";
 import type { LastSeen } from "../../net/stall-watch.ts";
 
@@ -36,6 +38,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
   receipt: (() => string) | undefined;
   readonly #stream: ServerHttp2Stream;
   readonly #limits: DownstreamLimits;
+  readonly #contentType: string | undefined;
   #trailers: readonly (readonly [string, string])[] = [];
   #body: ReadableSource | undefined;
   #sent = 0;
@@ -46,6 +49,8 @@ export class Http2Downstream implements Downstream, SlowPeer {
   /** The length that the head announced, and the bytes of the body that have left. */
   #length: number | undefined;
   #left = 0;
+  /** The response is whole, and the client is still sending. */
+  #lingers = false;
 
   constructor(stream: ServerHttp2Stream, head: Http2Head, limits: DownstreamLimits) {
     this.#stream = stream;
@@ -53,6 +58,8 @@ export class Http2Downstream implements Downstream, SlowPeer {
     this.method = head.method;
     this.rawHeaders = head.raw;
     this.expectsContinue = head.fields["expect"] === "100-continue";
+    const { "content-type": contentType } = head.fields;
+    this.#contentType = typeof contentType === "string" ? contentType : undefined;
     // An extended CONNECT leaves its stream open for the new protocol; that is no body.
     this.hasBody = !stream.endAfterHeaders && head.fields[":protocol"] === undefined;
     stream.on("error", ignore);
@@ -134,6 +141,11 @@ export class Http2Downstream implements Downstream, SlowPeer {
     }
     if (!this.#open()) return;
     const { Connection: _ofHttp1, ...headers } = reply.headers;
+    if (reply.reason !== undefined && isGrpc(this.#contentType)) {
+      this.#onEnding?.();
+      this.writeHead(200, grpcFields({ ...reply, headers }, this.replyFields));
+      return;
+    }
     const isFull = hasContent(reply);
     this.#stream.once("finish", () => this.#endRequest());
     this.#stream.respond({
@@ -169,11 +181,9 @@ export class Http2Downstream implements Downstream, SlowPeer {
       const { rstCode, writableFinished } = this.#stream;
       // Some clients reset the stream after the last announced byte, before END_STREAM.
       const isWhole = writableFinished || this.#left === this.#length;
-      listener(
-        rstCode === constants.NGHTTP2_NO_ERROR
-          ? isWhole
-          : rstCode === constants.NGHTTP2_CANCEL && this.#left === this.#length,
-      );
+      const isOver = rstCode === constants.NGHTTP2_NO_ERROR ? isWhole : this.#left === this.#length;
+      const isLeft = rstCode === constants.NGHTTP2_NO_ERROR || rstCode === constants.NGHTTP2_CANCEL;
+      listener(this.#lingers || (isLeft && isOver));
     });
   }
 
@@ -231,13 +241,23 @@ export class Http2Downstream implements Downstream, SlowPeer {
     return !this.#stream.destroyed && !this.#stream.closed && !this.#stream.headersSent;
   }
 
-  /** RFC 9113 section 8.1: NO_ERROR tells the client to stop sending and to keep the response. */
+  /**
+   * Reads on and drops what comes, within bounds; then NO_ERROR tells the client to stop and to keep the response
+   * (RFC 9113 section 8.1). Sent at once it would overtake END_STREAM, and clients that are still sending (httpx,
+   * java.net.http) take it for a failure.
+   */
   #endRequest(): void {
     const stream = this.#stream;
-    if (!this.hasBody || stream.readableEnded) return;
-    stream.close(constants.NGHTTP2_NO_ERROR);
-    // Received bytes are dropped: a stream with unread bytes is never closed.
-    stream.removeAllListeners("data");
+    if (!this.hasBody || stream.readableEnded || this.#lingers) return;
+    this.#lingers = true;
+    const stop = (): void => stream.close(constants.NGHTTP2_NO_ERROR);
+    const timer = setTimeout(stop, lingerMs);
+    stream.once("close", () => clearTimeout(timer));
+    const most = this.#received + lingerBytes;
+    this.#body?.detach();
+    stream.on("data", () => {
+      if (this.#received > most) stop();
+    });
     stream.resume();
   }
 

@@ -135,7 +135,9 @@ export class Http2Sessions {
     let streams = 0;
     session.on("stream", (stream, fields, _flags, rawHeaders) => {
       streams += 1;
-      if (streams === most) session.close();
+      // GOAWAY comes behind the last response: some clients (httpx, java.net.http) drop what is open when it comes.
+      if (streams === most) stream.once("close", () => session.close());
+      else if (most > 0 && streams > most) session.close();
       this.#count(session, 1);
       stream.once("close", () => this.#count(session, -1));
       this.#onStream(stream, fields, rawHeaders, { ...surface, scheme });
@@ -178,8 +180,9 @@ export class Http2Sessions {
     const downstream = new Http2Downstream(stream, { method, fields, raw }, limits);
     if (reading.refuse !== undefined) {
       lease.release();
+      const { session } = stream;
+      stream.once("close", () => session?.close());
       downstream.reply(reading.refuse(method, textOf(fields[":path"]) ?? ""));
-      stream.session?.close();
       return;
     }
     const from = { surface, client, method, parent };

@@ -84,14 +84,20 @@ export function checkLoop(headers: HeaderList, pseudonym: string): void {
   throw new ProxyError("request.loop", "the request has passed through this proxy before");
 }
 
-/** The protocol of an upgrade that can be carried, or undefined: every other one is ignored (RFC 9110 section 7.8). `h2c` cannot (RFC 9113 section 3.1 withdrew it). */
+/**
+ * The protocol of an upgrade that can be carried, or undefined: every other one is ignored (RFC 9110 section 7.8).
+ *
+ * `h2c` cannot (RFC 9113 section 3.1 withdrew it), nor can TLS (RFC 2817), which would hide from every plugin what comes
+ * next: Apache HttpClient 5 offers it with each request for an `http:` URL.
+ */
 export function upgradeProtocol(
   head: Pick<RequestHead, "asksUpgrade" | "hasBody" | "upgrade">,
 ): string | undefined {
   // A body would be taken for the first bytes of the new protocol.
   if (!head.asksUpgrade || head.hasBody) return undefined;
   const protocol = head.upgrade?.trim();
-  if (protocol === undefined || protocol === "" || /\bh2c?\b/i.test(protocol)) return undefined;
+  if (protocol === undefined || protocol === "" || /\b(?:h2c?|tls)\b/i.test(protocol))
+    return undefined;
   return protocol;
 }
 

@@ -1,10 +1,8 @@
 /** The last response on a connection whose bytes nobody reads any more. */
 import type { Duplex } from "node:stream";
+import { lingerMs } from "../../net/linger.ts";
 import type { Denial } from "../../pipeline/decision.ts";
 import { rawReply, renderDenial } from "./reply.ts";
-
-/** How long a client may take to read a last response and to close. */
-const lingerMs = 2_000;
 
 /** Sends a refusal and closes, also when the client keeps its side open. */
 export function sendFinalResponse(socket: Duplex, denial: Denial): void {

@@ -1,4 +1,4 @@
-/** The only place that turns a refusal or a fault into a response: HTTP, CONNECT or JSON-RPC. */
+/** The only place that turns a refusal or a fault into a response: HTTP, CONNECT, JSON-RPC or gRPC. */
 import { ProxyError, statusOfCode } from "../../errors.ts";
 import { hasField } from "../../http/headers.ts";
 import { http } from "../../net/node-http.ts";
@@ -15,6 +15,7 @@ interface McpRequestFact {
 
 const mcpFact = factKey<McpRequestFact>("mcp");
 const jsonRpcErrorCode = -32_000;
+const maxSaidChars = 200;
 
 /** The denial for a fault. The response to an unknown fault shows nothing of it. */
 export function denialOf(error: unknown): Denial {
@@ -34,7 +35,19 @@ export function statusOf(denial: Denial): number {
 /** The plain form: `{error, message, description?, details?, plugin?}`. */
 export function renderDenial(denial: Denial): Reply {
   if (denial.reply !== undefined) return denial.reply;
-  return jsonReply(statusOf(denial), serialise(denial), denial.headers);
+  const status = statusOf(denial);
+  const reason = phraseOf(status, denial.message);
+  return { ...jsonReply(status, serialise(denial), denial.headers), reason };
+}
+
+/** Many clients show no more of a refusal than this, above all where it answers a CONNECT (Go, git, wget, Python, Java). */
+function phraseOf(status: number, message: string): string {
+  const said = message.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, maxSaidChars);
+  return `${standardPhrase(status)}: ${said}`;
+}
+
+function standardPhrase(status: number): string {
+  return http.STATUS_CODES[status] ?? "Refused";
 }
 
 /**
@@ -157,6 +170,30 @@ export function replyFields({ headers }: Pick<Reply, "headers">, more?: ReplyFie
   return [...lines, ...replyFields({ headers: Object.fromEntries(added) })];
 }
 
+/** What clients of gRPC make of a status of HTTP without a grpc-status; UNKNOWN of every other one. */
+const grpcStatuses: Readonly<Record<number, number>> = {
+  400: 13,
+  401: 16,
+  403: 7,
+  404: 12,
+  429: 14,
+  502: 14,
+  503: 14,
+  504: 14,
+};
+
+/** The head of a refusal or a fault for a client of gRPC, which shows neither body nor reason of another response. */
+export function grpcFields({ status, reason, headers }: Reply, more?: ReplyFields): string[] {
+  const { "Content-Type": _ofBody, ...kept } = headers;
+  const message = (reason ?? standardPhrase(status)).replaceAll("%", "%25");
+  const own = {
+    "Content-Type": "application/grpc",
+    "Grpc-Status": String(grpcStatuses[status] ?? 2),
+    "Grpc-Message": message,
+  };
+  return replyFields({ headers: { ...own, ...kept } }, more);
+}
+
 /** RFC 9110 section 8.6: such a response has no content and says nothing of its length. */
 export function hasContent({ status }: Pick<Reply, "status">): boolean {
   return status !== 204 && status !== 304;
@@ -164,7 +201,7 @@ export function hasContent({ status }: Pick<Reply, "status">): boolean {
 
 /** A whole HTTP/1.1 message, for sockets that have no response object (CONNECT, malformed requests). */
 export function rawReply(reply: Reply): Buffer {
-  const head = [`HTTP/1.1 ${reply.status} ${http.STATUS_CODES[reply.status] ?? "Refused"}`];
+  const head = [`HTTP/1.1 ${reply.status} ${reply.reason ?? standardPhrase(reply.status)}`];
   const fields = replyFields(reply);
   for (let at = 0; at < fields.length; at += 2) head.push(`${fields[at]}: ${fields[at + 1]}`);
   head.push(`Content-Length: ${reply.body.length}`, "Connection: close");

@@ -8,7 +8,7 @@ import {
   parseAbsoluteTarget,
   parseHostHeader,
 } from "../../net/destination.ts";
-import type { Denial, Reply } from "../../pipeline/decision.ts";
+import type { Denial } from "../../pipeline/decision.ts";
 import type { ServerExchange } from "../../wire/server-exchange.ts";
 import {
   type ArrivedRequest,
@@ -16,9 +16,13 @@ import {
   serveRequest,
   type SurfaceServices,
 } from "../exchange/arrival.ts";
-import { type HttpHandlers, type HttpLimits, HttpServer } from "../exchange/http-server.ts";
+import {
+  endWith,
+  type HttpHandlers,
+  type HttpLimits,
+  HttpServer,
+} from "../exchange/http-server.ts";
 import { type Http2Surface, Http2Sessions } from "../exchange/http2-sessions.ts";
-import { replyFields } from "../flow/reply.ts";
 import { type BridgedConnection, bridgedRoute } from "./bridged-connection.ts";
 
 /** Serves bridged connections of every generation; each request leases the current one. */
@@ -45,7 +49,7 @@ export class BridgeServer implements HttpHandlers {
     if (connection?.refusal !== undefined) {
       const { method, target } = exchange.head;
       connection.refusal.asked(method, target);
-      refuseAll(exchange, connection.refusal.reply);
+      endWith(exchange, connection.refusal.reply);
     } else {
       serveRequest(
         this.#services,
@@ -135,13 +139,4 @@ function innerPath(target: string, destination: Destination): string {
     "request.misdirected",
     `the request is for ${parsed.destination.origin} inside a connection to ${destination.authority}`,
   );
-}
-
-/** The response on a connection that was refused before its first request. */
-function refuseAll(exchange: ServerExchange, reply: Reply): void {
-  const { response } = exchange;
-  const { status, body } = reply;
-  response.closes = true;
-  response.writeHead(status, [...replyFields(reply), "Content-Length", String(body.length)]);
-  exchange.end(body);
 }

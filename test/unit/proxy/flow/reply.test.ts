@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { Denial } from "../../../../src/pipeline/decision.ts";
 import {
   denialOf,
+  grpcFields,
   jsonRpcError,
   rawReply,
   renderDenial,
@@ -134,11 +135,33 @@ test("a fault that nobody declared says nothing about itself", () => {
   });
 });
 
+test("a reason phrase is one short line, whatever the message says", () => {
+  const message = `GET /a\r\nX: \u00fc\u4e2d ${"x".repeat(500)}`;
+  const { reason } = renderDenial({ code: "policy.forbidden", message });
+  expect(reason).toBe(`Forbidden: GET /a??X: ?? ${"x".repeat(500)}`.slice(0, 211));
+});
+
 test("a raw reply is a whole message that ends its connection", () => {
   const text = rawReply(renderDenial({ code: "policy.forbidden", message: "no" })).toString();
-  expect(text).toMatch(/^HTTP\/1\.1 403 Forbidden\r\n/);
+  expect(text).toMatch(/^HTTP\/1\.1 403 Forbidden: no\r\n/);
   expect(text).toContain("Connection: close\r\n");
   expect(text).toContain(
     `Content-Length: ${'{"error":"policy.forbidden","message":"no"}'.length}\r\n`,
   );
+});
+
+test.each([
+  ["policy.forbidden", "7"],
+  ["auth.unauthorized", "16"],
+  ["upstream.timeout", "14"],
+  ["request.body-too-large", "2"],
+])("to a client of gRPC, %s is the status %s with the reason", (code, status) => {
+  const reply = renderDenial({ code, message: "100%", headers: { "Retry-After": "3" } });
+  const fields = [
+    ["Content-Type", "application/grpc"],
+    ["Grpc-Status", status],
+    ["Grpc-Message", reply.reason?.replace("%", "%25")],
+    ["Retry-After", "3"],
+  ];
+  expect(grpcFields(reply)).toEqual(fields.flat());
 });
