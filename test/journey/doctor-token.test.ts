@@ -117,7 +117,10 @@ describe("one token", () => {
     const file = `${folder}/plain.yaml`;
     await writeFile(file, toYaml(settings()));
     const missing = await runProgram(["doctor", "--config", file, "--token", `${folder}/none`]);
-    expect(missing).toMatchObject({ code: 1, stdout: expect.stringContaining("there is no such file") as string });
+    expect(missing).toMatchObject({
+      code: 1,
+      stdout: expect.stringContaining("there is no such file") as string,
+    });
     const nobody = await runProgram(["doctor", "--config", file, "--token", file]);
     expect(nobody).toMatchObject({
       code: 1,
