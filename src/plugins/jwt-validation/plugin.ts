@@ -36,7 +36,7 @@ import { keysOf, verifierOf } from "./verifier.ts";
 import { originOf } from "../config-values.ts";
 import { FieldNames } from "../../http/field-names.ts";
 import { jwtValidationConfig, type JwtValidationConfig, keyLocationOf } from "./config.ts";
-import { introspectionUrlOf } from "./introspection-config.ts";
+import { introspectionUrlOf, unusedIntrospectionKeys } from "./introspection-config.ts";
 import { placeholderShownLength } from "../credentials/placeholder.ts";
 import { type PlacedToken, Placeholders } from "../credentials/shared-placeholders.ts";
 import { type SecretSet, sourceAt } from "../credentials/secret-set.ts";
@@ -57,6 +57,7 @@ export const jwtValidation = defineSecretUser<JwtValidationConfig>({
   },
   sources: ({ introspection }) =>
     sourceAt(introspectionSecret, introspection?.identity.client_secret),
+  unused: unusedIntrospectionKeys,
   create: (config, deps, secrets) => new JwtValidation(config, deps, secrets),
 });
 
