@@ -59,6 +59,14 @@ function budgets(unit: string, mode: string): unknown {
   return { name: "budgets", config: { limits, unknown_models: "allow" } };
 }
 
+const unread = {
+  type: "client-secret",
+  client_id: "c",
+  client_id_file: "/c",
+  client_secret: "s",
+  jwt_audience: "a",
+};
+
 const summaries = { base_url: "http://m.test", model: "m", max_tokens: 9 };
 
 function guru(config: Settings): unknown[] {
@@ -165,6 +173,62 @@ const cases: [string, Case][] = [
     },
   ],
   [
+    "token-exchange",
+    {
+      chain: outbound({
+        name: "token-exchange",
+        config: { token_url: "http://t.test", identity: unread },
+      }),
+      keys: ["identity.client_id_file", "identity.jwt_audience"],
+    },
+  ],
+  [
+    "introspection",
+    {
+      chain: inbound({
+        name: "jwt-validation",
+        config: { issuer: "http://i.test", audience: "a", introspection: { identity: unread } },
+      }),
+      direction: "inbound",
+      keys: ["introspection.identity.client_id_file", "introspection.identity.jwt_audience"],
+    },
+  ],
+  [
+    "a client of a source of secrets",
+    {
+      chain: outbound({
+        name: "static-inject",
+        config: {
+          source: "mappings",
+          mappings: {
+            "a.test": {
+              type: "oauth_client_credentials",
+              token_url: "http://t.test",
+              identity: unread,
+            },
+          },
+        },
+      }),
+      keys: ["mappings.a.test.identity.client_id_file", "mappings.a.test.identity.jwt_audience"],
+    },
+  ],
+  [
+    "ibac with the agent's own model",
+    {
+      chain: outbound("mcp-parser", {
+        name: "ibac",
+        config: {
+          judge_endpoint: "http://j.test",
+          judge_model: "m",
+          judge_inference: true,
+          agent_llm_host: "m.test",
+        },
+      }),
+      at: 1,
+      keys: ["judge_inference"],
+    },
+  ],
+  [
     "ext-authz over HTTP",
     {
       chain: outbound(authz({ ...overHttp, ...attributes })),
@@ -210,19 +274,24 @@ describe("check names each of them", () => {
   });
 });
 
-test("the start, a reload and doctor tell of them too", async () => {
-  const started = { ...merge(settings(), budget({ refresh_interval: "5s" })), workers: 2 };
-  const proxy = await own(ProxyProcess.start(started));
+test("the start and a reload tell of them too, whatever the threads", async () => {
+  const file = (config: Settings) => ({ ...merge(settings(), budget(config)), workers: 2 });
+  const proxy = await own(ProxyProcess.start(file({ refresh_interval: "5s" })));
   const isTold = (key: string) =>
     proxy.log(
       ({ msg, problem }) =>
         msg === "configuration warning" && String(problem).includes(`${key}: has no effect`),
     );
   await isTold("refresh_interval");
-  await proxy.reload({ ...merge(settings(), budget({ pause_timeout: "5s" })), workers: 2 });
+  await proxy.reload(file({ pause_timeout: "5s" }));
   await isTold("pause_timeout");
-  const { stderr } = await runWith("check", started);
-  const { stdout } = await runWith("doctor", started);
+});
+
+test("doctor counts them", async () => {
+  const masked = { default: { action: "observe", mask: "label" } };
+  const file = merge(settings(), outbound({ name: "dlp", config: masked }));
+  const { stderr } = await runWith("check", file);
+  const { stdout } = await runWith("doctor", file);
   const warnings = stderr.match(/^warning: /gm) ?? [];
   expect(stdout).toContain(`check prints its ${warnings.length} warning(s)`);
 });

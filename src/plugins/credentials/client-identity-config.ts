@@ -1,4 +1,5 @@
 /** The keys of `identity`: which client this proxy is at the token endpoint, and how it proves that. */
+import type { ConfigProblem } from "../../pipeline/plugin.ts";
 import { z } from "zod";
 import { signatureAlgorithms } from "../../oauth/token-checks.ts";
 import { duration, words } from "../config-values.ts";
@@ -193,15 +194,26 @@ export function isOfWorkload(identity: ClientIdentityConfig): boolean {
   return type === "tls-client-auth" && certificate === undefined;
 }
 
-/** Keys that are set and that the chosen type does not read. */
-export function unusedKeys(config: ClientIdentityConfig): string[] {
+/** Keys of the identity at `path` that the chosen type does not read. Files of the Go program have them. */
+export function unusedIdentityKeys(
+  config: ClientIdentityConfig,
+  path: ConfigProblem["path"],
+): ConfigProblem[] {
   const { required, optional } = keysOfType[config.type];
   const read: ReadonlySet<string> = new Set([...required, ...optional]);
   const known = Object.values(keysOfType).flatMap((keys) => [...keys.required, ...keys.optional]);
-  const unused = new Set<string>(
-    known.filter((key) => !read.has(key) && config[key] !== undefined),
+  const ofOthers = [...new Set(known)].filter((key) => !read.has(key) && config[key] !== undefined);
+  const beside = (["client_id", "client_secret"] as const).filter(
+    (key) => config[key] !== undefined && config[`${key}_file`] !== undefined,
   );
-  for (const key of ["client_id", "client_secret"] as const)
-    if (config[key] !== undefined && config[`${key}_file`] !== undefined) unused.add(`${key}_file`);
-  return [...unused];
+  return [
+    ...ofOthers.map((key) => ({
+      path: [...path, key],
+      message: `has no effect with identity.type ${config.type}`,
+    })),
+    ...beside.map((key) => ({
+      path: [...path, `${key}_file`],
+      message: `has no effect beside ${key}`,
+    })),
+  ];
 }

@@ -5,7 +5,6 @@ import {
   type ClientIdentityConfig,
   defaultClientIdFile,
   namesItself,
-  unusedKeys,
 } from "./client-identity-config.ts";
 import { type Proof, type ProofSource, proofSources } from "./client-proof.ts";
 import { CredentialFiles, type Current, type IdentityDeps } from "./credential-files.ts";
@@ -22,10 +21,6 @@ export class ClientIdentity {
   constructor(config: ClientIdentityConfig, deps: IdentityDeps) {
     this.#config = config;
     this.#files = new CredentialFiles(deps);
-    const keys = unusedKeys(config);
-    // Files of the Go program carry keys that its own choice leaves unread; they load here with a word about it.
-    if (keys.length > 0)
-      deps.log.warn({ keys, type: config.type }, "identity keys that have no effect");
     const { client_id: id, client_id_file: idFile = defaultClientIdFile } = config;
     this.#isIdOptional =
       namesItself(config) && id === undefined && config.client_id_file === undefined;

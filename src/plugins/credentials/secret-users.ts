@@ -5,6 +5,7 @@ import {
   type PluginDefinition,
   type PluginDeps,
 } from "../../pipeline/plugin.ts";
+import { unusedIdentityKeys } from "./client-identity-config.ts";
 import { secretOrigins } from "./secret-config.ts";
 import { type NamedSource, SecretSet } from "./secret-set.ts";
 
@@ -24,6 +25,13 @@ export function defineSecretUser<Config>(user: SecretUser<Config>): PluginDefini
         ...(user.origins?.(config) ?? []),
         ...user.sources(config).flatMap((named) => secretOrigins(named.config)),
       ]),
+    ],
+    unused: (config, direction) => [
+      ...(user.unused?.(config, direction) ?? []),
+      ...user.sources(config).flatMap(({ path, config: source }) => {
+        const identity = "identity" in source ? source.identity : undefined;
+        return identity === undefined ? [] : unusedIdentityKeys(identity, [...path, "identity"]);
+      }),
     ],
     create: (config, deps) => {
       const named = user.sources(config);

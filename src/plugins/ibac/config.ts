@@ -43,7 +43,7 @@ export const ibacConfig = z
     agent_llm_host: words()
       .optional()
       .describe(
-        "Host of the agent's own language model, which is not judged. Calls of language models on other hosts then are.",
+        "Host of the agent's own language model, which is not judged. Calls of language models on other hosts then are, whatever judge_inference says.",
       ),
     bypass_hosts: bypassHosts().describe(
       `Destinations that are not judged; a star crosses dots. Default: ${defaultBypassHosts.join(", ")}.`,

@@ -36,6 +36,10 @@ export const ibac = defineSecretUser<IbacConfig>({
   origins: (config) => [originOf(config.judge_endpoint)],
   readsSessions: true,
   sources: (config) => sourceAt(["judge_bearer"], config.judge_bearer),
+  unused: ({ agent_llm_host: own }) =>
+    own === undefined
+      ? []
+      : [{ path: ["judge_inference"], message: "has no effect with agent_llm_host" }],
   create: (config, deps, secrets) => new Ibac(config, deps, secrets),
 });
 

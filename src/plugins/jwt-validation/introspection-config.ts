@@ -1,6 +1,11 @@
 /** The keys of `introspection`: where opaque tokens are looked up, and as whom. */
 import { z } from "zod";
-import { clientIdentityConfig, endpointProblem } from "../credentials/client-identity-config.ts";
+import type { ConfigProblem } from "../../pipeline/plugin.ts";
+import {
+  clientIdentityConfig,
+  endpointProblem,
+  unusedIdentityKeys,
+} from "../credentials/client-identity-config.ts";
 import { duration, serviceUrl } from "../config-values.ts";
 
 /** The schema of `introspection`. */
@@ -52,4 +57,10 @@ export function introspectionProblem(config: Introspecting): string | undefined 
   return URL.canParse(endpoint)
     ? endpointProblem(introspection.identity, endpoint)
     : "is required: the issuer is not an address that it could be derived from";
+}
+
+/** Keys that nothing reads, written or not. */
+export function unusedIntrospectionKeys({ introspection }: Introspecting): ConfigProblem[] {
+  if (introspection === undefined) return [];
+  return unusedIdentityKeys(introspection.identity, ["introspection", "identity"]);
 }

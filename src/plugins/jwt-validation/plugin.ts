@@ -33,11 +33,11 @@ import { trustDomainOfIssuer } from "../../oauth/token-checks.ts";
 import { keyCallOf } from "./key-call.ts";
 import { keySource, sharedCall } from "./key-sources.ts";
 import { keysOf, verifierOf } from "./verifier.ts";
-import { originOf } from "../config-values.ts";
 import { FieldNames } from "../../http/field-names.ts";
 import { jwtValidationConfig, type JwtValidationConfig } from "./config.ts";
+import { askedOriginsOf } from "./asked-origins.ts";
 import { keyLocationOf } from "./key-location.ts";
-import { introspectionUrlOf } from "./introspection-config.ts";
+import { unusedIntrospectionKeys } from "./introspection-config.ts";
 import { placeholderShownLength } from "../credentials/placeholder.ts";
 import { type PlacedToken, Placeholders } from "../credentials/shared-placeholders.ts";
 import { type SecretSet, sourceAt } from "../credentials/secret-set.ts";
@@ -49,15 +49,10 @@ export const jwtValidation = defineSecretUser<JwtValidationConfig>({
   description: "Verifies the caller's bearer token and records who the caller is",
   config: jwtValidationConfig,
   authenticates: true,
-  origins: (config) => {
-    const location = keyLocationOf(config);
-    const endpoint = introspectionUrlOf(config);
-    const isAsked = trustDomainOfIssuer(location.url) === undefined;
-    const urls = [isAsked ? location.url : undefined, endpoint];
-    return urls.filter((url) => url !== undefined).map(originOf);
-  },
+  origins: askedOriginsOf,
   sources: ({ introspection }) =>
     sourceAt(introspectionSecret, introspection?.identity.client_secret),
+  unused: unusedIntrospectionKeys,
   create: (config, deps, secrets) => new JwtValidation(config, deps, secrets),
 });
 

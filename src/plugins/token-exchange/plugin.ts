@@ -30,6 +30,7 @@ import {
   tokenOriginsOf,
 } from "./config.ts";
 import { type SecretSet, sourceAt } from "../credentials/secret-set.ts";
+import { unusedIdentityKeys } from "../credentials/client-identity-config.ts";
 import { defineSecretUser } from "../credentials/secret-users.ts";
 
 /** The definition that a pipeline names. */
@@ -39,6 +40,7 @@ export const tokenExchange = defineSecretUser<TokenExchangeConfig>({
   config: tokenExchangeConfig,
   origins: tokenOriginsOf,
   sources: ({ identity }) => sourceAt(["identity", "client_secret"], identity.client_secret),
+  unused: ({ identity }) => unusedIdentityKeys(identity, ["identity"]),
   create: (config, deps, secrets) => new TokenExchange(config, deps, secrets),
 });
 
