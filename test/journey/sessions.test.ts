@@ -432,6 +432,32 @@ describe("operators' choices", () => {
     },
   );
 
+  test("max_sessions and max_events are as many as are kept, of the newest", async () => {
+    const origin = await own(HttpOrigin.launch());
+    const session = { header: "X-Conversation", max_sessions: 2, max_events: 3 };
+    const proxy = await own(ProxyProcess.start(settings({ session })));
+    for (const conversation of ["one", "two", "three"])
+      for (const path of ["a", "b"])
+        await request(proxy.forward, {
+          target: `${origin.url}/${path}`,
+          headers: { Host: origin.authority, "X-Conversation": conversation },
+        });
+    await eventually(async () => expect(await sessionsOf(proxy)).toEqual({ two: 3, three: 3 }));
+    const paths = (await eventsOf(proxy, "three")).map(({ httpPath }) => httpPath);
+    expect(paths).toEqual(["/a", "/b", "/b"]);
+  });
+
+  test("max_bytes is as much memory as events take", async () => {
+    const origin = await own(HttpOrigin.launch());
+    const session = { max_bytes: "1MiB", max_events: 10_000 };
+    const proxy = await own(ProxyProcess.start(settings({ session })));
+    const target = `${origin.url}/${"x".repeat(8_000)}`;
+    for (let count = 0; count < 450; count += 1) await request(proxy.forward, { target });
+    const { default: kept = 0 } = await sessionsOf(proxy);
+    expect(kept).toBeGreaterThan(50);
+    expect(kept).toBeLessThan(800);
+  });
+
   test.runIf(process.platform === "linux")(
     "executables: events name what made the connection, and nobody looks where that is not asked",
     async () => {
