@@ -151,3 +151,16 @@ describe("a session", () => {
     expect(await said(plugin)).toBe("within_budget");
   });
 });
+
+test("a server that is away stops nobody, and a file that asks for the contrary is refused in words", () => {
+  const parse = (word: string) =>
+    sessionBudget.config?.safeParse({
+      redis_url: "redis://r",
+      max_calls: 1,
+      redis_unavailable: word,
+    });
+  expect(parse("fail_open")).toMatchObject({ success: true });
+  expect(parse("fail_closed")?.error?.issues).toMatchObject([
+    { path: ["redis_unavailable"], message: expect.stringContaining("use budgets with when_away") },
+  ]);
+});
