@@ -197,7 +197,7 @@ function lineFile(
   particular: Pick<LineFileOptions, "onFull" | "onLines" | "syncs"> = {},
 ): LineFile {
   const { path } = bounds;
-  return new LineFile({
+  const file = new LineFile({
     ...particular,
     path,
     maxBytes: sizeBytes(bounds.max_file),
@@ -215,6 +215,9 @@ function lineFile(
       particular.onLines?.(result, lines);
     },
   });
+  // A file of checkpoints that is there has one.
+  if (name !== "checkpoints") file.begin();
+  return file;
 }
 
 /** Until the file can be read, nobody is let in. */

@@ -61,6 +61,11 @@ export class LineFile {
     return this.#failing;
   }
 
+  /** Opens the file, so that one that cannot be written is known before there is a line for it. */
+  begin(): void {
+    this.#run();
+  }
+
   /** Takes one line without its end; false when there is no room and the line is lost. */
   write(line: string): boolean {
     if (this.#closing || this.#pending + line.length > this.#maxPending) {
@@ -112,6 +117,8 @@ export class LineFile {
 
   async #drain(): Promise<void> {
     try {
+      if (!this.#closing) this.#file ??= await this.#open();
+      if (this.#failing && this.#pending === 0) this.#changeState(undefined);
       while (this.#rest !== undefined || this.#lines.length > 0) {
         await this.#write();
         if (this.#failing) this.#changeState(undefined);

@@ -53,6 +53,18 @@ test("lines are written in order, for the owner's eyes only, and appended after 
   expect(second.counts).toEqual({ written: 1, lost: 0 });
 });
 
+test("a file that cannot be written is told of before there is a line, and so is its end", async () => {
+  const blocker = join(directory, "blocker");
+  writeFileSync(blocker, "");
+  const { file, path, states } = lineFile({ path: join(blocker, "log.jsonl") });
+  file.begin();
+  await eventually(() => expect(states).toMatchObject([{ code: "ENOTDIR" }]));
+  rmSync(blocker);
+  await eventually(() => expect(states).toHaveLength(2));
+  expect([states[1], file.failing, existsSync(path)]).toEqual([undefined, false, true]);
+  await file.close();
+});
+
 test("a torn last line does not swallow the first new one", async () => {
   const path = join(directory, "torn");
   writeFileSync(path, "whole\nto");
