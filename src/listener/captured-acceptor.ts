@@ -4,6 +4,7 @@ import { parseAddress } from "../net/address.ts";
 import { cutOff } from "../net/cut.ts";
 import type { OriginalDestinations } from "../net/kernel/original-destination.ts";
 import type { SocketEnd } from "../net/kernel/socket-table.ts";
+import { Slots } from "../net/slots.ts";
 import { acceptance, type HttpLimits } from "../proxy/exchange/http-server.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { type BindAddress, listen } from "./bind.ts";
@@ -19,7 +20,7 @@ export class CapturedAcceptor {
   readonly #options: AcceptorOptions;
   readonly #server: net.Server;
   readonly #serve: (socket: Socket) => void;
-  readonly #open = new Set<Socket>();
+  readonly #open = new Slots<Socket>();
   readonly #inPlace = new WeakSet<Socket>();
   #draining = false;
 
@@ -88,9 +89,9 @@ export class CapturedAcceptor {
       cutOff(socket);
       return;
     }
-    this.#open.add(socket);
+    const slot = this.#open.add(socket);
     socket.once("close", () => {
-      this.#open.delete(socket);
+      this.#open.delete(slot);
       this.#options.shared?.leave();
     });
     this.#serve(socket);

@@ -1,6 +1,7 @@
 /** SOCKS5 clients of the forward proxy: their dialogue, and from its last byte on what a CONNECT is. */
 import type { Socket } from "node:net";
 import { HeaderList } from "../http/headers.ts";
+import { Slots } from "../net/slots.ts";
 import { peek } from "../net/sniff.ts";
 import type { Destination } from "../net/destination.ts";
 import { ProxyError } from "../errors.ts";
@@ -50,7 +51,7 @@ export class SocksServer implements ProtocolServer {
   readonly #tunnels: AskedTunnels;
   readonly #options: SocksOptions;
   /** Connections that have not asked for anything yet. */
-  readonly #open = new Set<Socket>();
+  readonly #open = new Slots<Socket>();
 
   constructor(services: SurfaceServices, tunnels: AskedTunnels, options: SocksOptions) {
     this.#services = services;
@@ -74,7 +75,7 @@ export class SocksServer implements ProtocolServer {
   /** Never rejects. */
   async #serve(socket: Socket): Promise<void> {
     socket.on("error", ignore);
-    this.#open.add(socket);
+    const slot = this.#open.add(socket);
     const head = this.#services.heads.add(socket);
     const dialogue = new Dialogue(socket, this.#options.headerTimeoutMs);
     let asked: Asked | SocksOutcome;
@@ -84,7 +85,7 @@ export class SocksServer implements ProtocolServer {
       asked = this.#refused(socket, error);
     }
     head.close();
-    this.#open.delete(socket);
+    this.#open.delete(slot);
     const { metrics } = this.#services.recorder;
     const outcome = typeof asked === "string" ? asked : "requested";
     metrics.counters.socks_dialogues_total.of(outcome).value += 1;

@@ -1,6 +1,7 @@
 /** Memory that waits for peers who do not read: counted, bounded, and had back from whoever has not read for longest. */
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { Slots } from "./slots.ts";
 
 /** A connection, or a pair of them, that may hold bytes because its peer does not take them. */
 export interface SlowPeer {
@@ -34,7 +35,7 @@ export class Backlogs {
   readonly #ledger: Ledger;
   readonly #onLetGo: () => void;
   /** Those with bytes that wait. */
-  readonly #waiting = new Set<Backlog>();
+  readonly #waiting = new Slots<Backlog>();
   #lookedAt = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
 
@@ -49,8 +50,8 @@ export class Backlogs {
     const change = backlog.look(performance.now());
     if (change === 0) return;
     this.#ledger.book(change);
-    if (backlog.bytes === 0) this.#waiting.delete(backlog);
-    else this.#waiting.add(backlog);
+    if (backlog.bytes === 0) this.#forget(backlog);
+    else backlog.slot ??= this.#waiting.add(backlog);
     if (change < 0) return;
     this.#timer ??= setInterval(() => this.#tick(), graceMs).unref();
     this.#makeRoom(0);
@@ -58,8 +59,13 @@ export class Backlogs {
 
   /** Nothing is held any more. */
   drop(backlog: Backlog): void {
-    this.#waiting.delete(backlog);
+    this.#forget(backlog);
     this.#ledger.book(backlog.finish());
+  }
+
+  #forget(backlog: Backlog): void {
+    if (backlog.slot !== undefined) this.#waiting.delete(backlog.slot);
+    backlog.slot = undefined;
   }
 
   close(): void {
@@ -76,7 +82,7 @@ export class Backlogs {
   #look(now: number): void {
     for (const backlog of this.#waiting) {
       this.#ledger.book(backlog.look(now));
-      if (backlog.bytes === 0) this.#waiting.delete(backlog);
+      if (backlog.bytes === 0) this.#forget(backlog);
     }
   }
 
@@ -137,6 +143,8 @@ export class Backlog {
   #isOver = false;
   #taken: number;
   bytes = 0;
+  /** While something waits; for {@link Backlogs}. */
+  slot: number | undefined;
   /** When the peer took bytes last, as far as anybody saw. */
   sinceMs = performance.now();
 

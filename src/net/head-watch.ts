@@ -1,5 +1,6 @@
 /** Request heads that have not come to their end: the bytes of all of them together are bounded, and the oldest go first. */
 import type { IncomingMessage } from "node:http";
+import { Slots } from "./slots.ts";
 
 /** What is watched of a connection: it may be TLS, or a part of one that HTTP/2 owns. */
 export interface WatchedSocket {
@@ -25,6 +26,8 @@ export interface HeadHolder {
   bytes: number;
   /** When its first byte was seen. */
   sinceMs: number;
+  /** While it is watched; for {@link HeadWatch}. */
+  watchSlot: number | undefined;
   /** Bytes of an unfinished head that are held by now. */
   look(now: number): number;
   /** Gives the memory back. */
@@ -35,7 +38,7 @@ export interface HeadHolder {
 export class HeadWatch {
   readonly #limitBytes: number;
   readonly #onLetGo: () => void;
-  readonly #open = new Set<HeadHolder>();
+  readonly #open = new Slots<HeadHolder>();
   #timer: NodeJS.Timeout | undefined;
   #added = 0;
 
@@ -46,7 +49,7 @@ export class HeadWatch {
 
   /** Watches a connection from its first byte until it is closed, or is no longer HTTP. */
   add(socket: WatchedSocket): WatchedHead {
-    const head: WatchedHead = new WatchedHead(socket, () => this.#open.delete(head));
+    const head: WatchedHead = new WatchedHead(socket, () => this.unwatch(head));
     this.#begin(head);
     socket.once("close", () => head.close());
     return head;
@@ -59,11 +62,13 @@ export class HeadWatch {
 
   /** The connection is closed, or no longer HTTP. */
   unwatch(holder: HeadHolder): void {
-    this.#open.delete(holder);
+    if (holder.watchSlot === undefined) return;
+    this.#open.delete(holder.watchSlot);
+    holder.watchSlot = undefined;
   }
 
   #begin(holder: HeadHolder): void {
-    this.#open.add(holder);
+    holder.watchSlot = this.#open.add(holder);
     this.#timer ??= setInterval(() => this.#look(), lookEveryMs).unref();
     this.#added += 1;
     if (this.#added >= lookAfterNew) this.#look();
@@ -107,6 +112,7 @@ export class WatchedHead implements HeadHolder {
   bytes = 0;
   /** When its first byte was seen. */
   sinceMs = 0;
+  watchSlot: number | undefined;
 
   constructor(socket: WatchedSocket, onClose: () => void) {
     this.#socket = socket;

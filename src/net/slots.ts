@@ -8,6 +8,10 @@ export class Slots<Item> {
   readonly #items: (Item | undefined)[] = [];
   readonly #free: number[] = [];
 
+  get size(): number {
+    return this.#items.length - this.#free.length;
+  }
+
   /** The slot that {@link delete} is called with. */
   add(item: Item): number {
     const slot = this.#free.pop() ?? this.#items.length;
@@ -21,7 +25,7 @@ export class Slots<Item> {
   }
 
   /** What is there; items may be deleted and added meanwhile. */
-  forEach(visit: (item: Item) => void): void {
-    for (const item of this.#items) if (item !== undefined) visit(item);
+  *[Symbol.iterator](): Generator<Item, void, undefined> {
+    for (const item of this.#items) if (item !== undefined) yield item;
   }
 }

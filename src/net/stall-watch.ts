@@ -43,7 +43,7 @@ export class StallWatch {
   }
 
   #check(now: number): void {
-    this.#slots.forEach((item) => {
+    for (const item of this.#slots) {
       const limit = item.stallLimitMs();
       const progress = item.progress();
       const { lastSeen } = item;
@@ -54,6 +54,6 @@ export class StallWatch {
         lastSeen.sinceMs = now;
         item.onStall();
       }
-    });
+    }
   }
 }

@@ -51,6 +51,9 @@ export function createLogger(
   return log;
 }
 
+/** The value of a field that {@link writeFields} writes; one that is undefined is left out. */
+export type FieldValue = string | number | readonly string[] | undefined;
+
 /** Where the lines of a logger go, and its time field. */
 interface Direct {
   readonly to: Pick<LogDestination, "write">;
@@ -63,13 +66,9 @@ const plain = /^[ !#-[\]-~]*$/;
 
 /**
  * Writes an `info` line of fields whose names hide nothing, byte for byte as the logger would: walking over an object
- * with names costs more than everything else that the end of a flow does. Undefined values are left out.
+ * with names costs more than everything else that the end of a flow does. Names and values alternate.
  */
-export function writeFields(
-  log: Logger,
-  fields: readonly (string | number | undefined)[],
-  msg: string,
-): void {
+export function writeFields(log: Logger, fields: readonly FieldValue[], msg: string): void {
   const known = direct.get(log);
   if (known === undefined) {
     log.info(objectOf(fields), msg);
@@ -80,16 +79,14 @@ export function writeFields(
   for (let at = 0; at + 1 < fields.length; at += 2) {
     const value = fields[at + 1];
     if (value === undefined) continue;
-    text += `,"${fields[at]}":${typeof value === "number" ? value : quoted(value)}`;
+    text += `,"${String(fields[at])}":${typeof value === "number" ? value : quoted(value)}`;
   }
   known.to.write(`${text},"msg":"${msg}"}\n`);
 }
 
 /** The same fields as an object, without those that are undefined. */
-export function objectOf(
-  fields: readonly (string | number | undefined)[],
-): Record<string, string | number> {
-  const object: Record<string, string | number> = {};
+export function objectOf(fields: readonly FieldValue[]): Record<string, NonNullable<FieldValue>> {
+  const object: Record<string, NonNullable<FieldValue>> = {};
   for (let at = 0; at + 1 < fields.length; at += 2) {
     const value = fields[at + 1];
     if (value !== undefined) object[String(fields[at])] = value;
@@ -97,8 +94,8 @@ export function objectOf(
   return object;
 }
 
-function quoted(text: string): string {
-  return plain.test(text) ? `"${text}"` : JSON.stringify(text);
+function quoted(value: string | readonly string[]): string {
+  return typeof value === "string" && plain.test(value) ? `"${value}"` : JSON.stringify(value);
 }
 
 /** Own enumerable fields of an error can carry a whole request; they are censored like every other object. */

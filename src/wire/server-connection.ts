@@ -80,6 +80,9 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
   #isDraining = false;
   bytes = 0;
   sinceMs = 0;
+  watchSlot: number | undefined;
+  /** For its server. */
+  serverSlot: number | undefined;
 
   constructor(socket: Socket, events: ConnectionEvents, limits: ConnectionLimits) {
     this.socket = socket;
@@ -212,8 +215,7 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
     const reader = this.#reader;
     try {
       const isFirst = reader.bytes === 0;
-      const isBeginning = isFirst && this.#requests === 0;
-      const other = isBeginning ? otherProtocol(this.socket, bytes) : undefined;
+      const other = isFirst && this.#requests === 0 ? otherProtocol(this.socket, bytes) : undefined;
       if (other !== undefined && this.#givesAway(other, bytes)) return undefined;
       if (!reader.read(bytes)) {
         if (reader.bytes === 0) return undefined;

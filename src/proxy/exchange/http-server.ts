@@ -1,6 +1,7 @@
 /** The HTTP/1.1 server of every surface: limits, malformed input, end of connections. */
 import net, { type Socket } from "node:net";
 import type { HeadWatch } from "../../net/head-watch.ts";
+import { Slots } from "../../net/slots.ts";
 import { peek } from "../../net/sniff.ts";
 import type { Denial, Reply } from "../../pipeline/decision.ts";
 import type { RequestHead } from "../../wire/head.ts";
@@ -86,7 +87,7 @@ export class HttpServer implements ConnectionEvents {
   readonly #handlers: HttpHandlers;
   readonly #limits: HttpLimits;
   readonly #services: HttpServices;
-  readonly #connections = new Set<ServerConnection>();
+  readonly #connections = new Slots<ServerConnection>();
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
   #closing: NodeJS.Timeout | undefined;
@@ -107,7 +108,7 @@ export class HttpServer implements ConnectionEvents {
       return;
     }
     const connection = new ServerConnection(socket, this, this.#limits);
-    this.#connections.add(connection);
+    connection.serverSlot = this.#connections.add(connection);
     this.#services.heads.watch(connection);
     if (this.#timer === undefined) {
       const { headerTimeoutMs, keepAliveTimeoutMs } = this.#limits;
@@ -220,7 +221,11 @@ export class HttpServer implements ConnectionEvents {
 
   onClosed(connection: ServerConnection): void {
     this.#services.heads.unwatch(connection);
-    if (this.#connections.delete(connection)) this.#limits.shared?.leave();
+    if (connection.serverSlot !== undefined) {
+      this.#connections.delete(connection.serverSlot);
+      connection.serverSlot = undefined;
+      this.#limits.shared?.leave();
+    }
     if (this.#connections.size > 0) return;
     clearInterval(this.#timer);
     this.#timer = undefined;

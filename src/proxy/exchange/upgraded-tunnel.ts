@@ -140,11 +140,11 @@ export class UpgradedTunnel {
       readsMessages: this.#gate?.isJudging === true,
       cut: () => this.#cancellation.abort(),
     };
-    this.#tunnels.add(open);
+    const slot = this.#tunnels.add(open);
     try {
       return await work;
     } finally {
-      this.#tunnels.delete(open);
+      this.#tunnels.delete(slot);
       this.#heard?.close();
     }
   }

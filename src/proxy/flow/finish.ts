@@ -8,7 +8,7 @@ import type { Outcome } from "../../pipeline/plugin.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import type { EventError, EventFacts } from "../../session/event.ts";
 import type { SessionRecorder } from "../../session/recorder.ts";
-import { type Logger, objectOf, writeFields } from "../../telemetry/log.ts";
+import { type FieldValue, type Logger, objectOf, writeFields } from "../../telemetry/log.ts";
 import type { Tracing } from "../../telemetry/flow-trace.ts";
 import type { HttpDurations } from "../../telemetry/http-durations.ts";
 import type { FlowOutcome, FlowPhase, Refusal } from "../../telemetry/catalogue.ts";
@@ -164,7 +164,7 @@ export class FlowRecorder {
   #writeLine(context: RequestContext, ending: Ending, outcome: string, durationMs: number): void {
     const { flow, identity } = context;
     const { denial, note } = ending;
-    const fields = [
+    const fields: FieldValue[] = [
       "flow",
       flow.id,
       "direction",
@@ -200,8 +200,9 @@ export class FlowRecorder {
       "upstream_peer",
       context.onward?.peer?.spiffeId,
     ];
+    for (const name in note) fields.push(name, note[name]);
     const isInfo = outcome === "ok" || outcome === "cancelled";
-    if (isInfo && denial === undefined && note === undefined) {
+    if (isInfo && denial === undefined) {
       writeFields(this.log, fields, "flow");
       return;
     }
@@ -212,7 +213,6 @@ export class FlowRecorder {
       if (denial.plugin !== undefined) line["plugin"] = denial.plugin;
       Object.assign(line, refusalFacts(context, denial));
     }
-    Object.assign(line, note);
     if (isInfo) this.log.info(line, "flow");
     else this.log.warn(line, "flow");
   }

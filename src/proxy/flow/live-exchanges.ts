@@ -32,10 +32,10 @@ export class LiveExchanges {
   /** Ends those that an operator has stopped; how many there were. */
   endKilled(): number {
     let ended = 0;
-    this.#slots.forEach((exchange) => {
+    for (const exchange of this.#slots) {
       const kill = this.#kills.findFor(exchange.context);
       if (kill !== undefined && exchange.kill(killDenial(kill))) ended += 1;
-    });
+    }
     return ended;
   }
 }

@@ -56,7 +56,7 @@ export interface TunnelPlaces {
 
 /** The set of open tunnels. */
 export class TunnelRegistry {
-  readonly #open = new Set<OpenTunnel>();
+  readonly #open = new Slots<OpenTunnel>();
   readonly #opening = new Slots<OpeningTunnel>();
   /** Absent where this is the only registry of the process. */
   readonly #shared: TunnelPlaces | undefined;
@@ -103,8 +103,9 @@ export class TunnelRegistry {
     this.#opening.delete(slot);
   }
 
-  add(tunnel: OpenTunnel): void {
-    this.#open.add(tunnel);
+  /** The slot that {@link delete} is called with. */
+  add(tunnel: OpenTunnel): number {
+    const slot = this.#open.add(tunnel);
     // It was stopped while it was judged or dialled. Whoever adds it may have more to do before it can be cut.
     if (this.#killOf(tunnel) !== undefined) queueMicrotask(() => tunnel.cut("killed"));
     const { pipeline, epoch } = tunnel.judgedBy;
@@ -113,10 +114,11 @@ export class TunnelRegistry {
     if (rules !== undefined && (epoch !== this.#epoch || pipeline !== chainOf(tunnel, rules))) {
       void this.#judge(tunnel, rules);
     }
+    return slot;
   }
 
-  delete(tunnel: OpenTunnel): void {
-    this.#open.delete(tunnel);
+  delete(slot: number): void {
+    this.#open.delete(slot);
   }
 
   /**
@@ -150,12 +152,12 @@ export class TunnelRegistry {
       tunnel.cut("killed");
       cut += 1;
     }
-    this.#opening.forEach((tunnel) => {
+    for (const tunnel of this.#opening) {
       const kill = this.#killOf(tunnel);
-      if (kill === undefined) return;
+      if (kill === undefined) continue;
       tunnel.kill(killDenial(kill));
       cut += 1;
-    });
+    }
     return cut;
   }
 

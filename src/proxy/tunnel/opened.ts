@@ -60,7 +60,7 @@ export async function openedTunnel(
       client.destroy();
     },
   };
-  services.tunnels.add(open);
+  const slot = services.tunnels.add(open);
   tunnel.onOpened?.();
   if (tunnel.openedAt === undefined) metrics.tunnels.opened();
   try {
@@ -77,7 +77,7 @@ export async function openedTunnel(
       denial,
     };
   } finally {
-    services.tunnels.delete(open);
+    services.tunnels.delete(slot);
     const seconds = (performance.now() - openedAt) / 1_000;
     metrics.tunnels.closed(
       client.bytesRead,

@@ -60,7 +60,6 @@ export function tunnel(
 }
 
 const nothing = Buffer.alloc(0);
-const nothingMore = (): void => undefined;
 
 /** The flow and, where it is spliced, its two connections: one object, because what is idle should hold no more. */
 class Tunnel extends Splice implements OpenTunnel, OpeningTunnel {
@@ -75,6 +74,8 @@ class Tunnel extends Splice implements OpenTunnel, OpeningTunnel {
   #hasPlace = false;
   /** While it is being opened. */
   #openingSlot: number | undefined;
+  /** While it is among the open ones. */
+  #openSlot: number | undefined;
   /** Its client has had its 200, and may have sent nothing yet. */
   #isAnswered = false;
   #isOver = false;
@@ -130,14 +131,15 @@ class Tunnel extends Splice implements OpenTunnel, OpeningTunnel {
     this.#cancellation.abort();
   }
 
-  #opened(): void {
+  /** From now on the registry does not know it. */
+  #leave(): void {
     if (this.#openingSlot !== undefined) this.#services.tunnels.opened(this.#openingSlot);
-    this.#openingSlot = undefined;
+    if (this.#openSlot !== undefined) this.#services.tunnels.delete(this.#openSlot);
+    this.#openingSlot = this.#openSlot = undefined;
   }
 
   #enter(): void {
-    const { tunnels } = this.#services;
-    this.#hasPlace = tunnels.take(this.#request.runtime.limits.maxTunnels);
+    this.#hasPlace = this.#services.tunnels.take(this.#request.runtime.limits.maxTunnels);
     if (this.#hasPlace) this.#judge();
     else this.#finish(refuseFull(this.#services, this.#request));
   }
@@ -211,7 +213,7 @@ class Tunnel extends Splice implements OpenTunnel, OpeningTunnel {
   }
 
   #permitted(): PermittedTunnel {
-    const onOpened = (): void => this.#opened();
+    const onOpened = (): void => this.#leave();
     return { ...this.#request, context: this.facts, judgedBy: this.judgedBy, onOpened };
   }
 
@@ -221,29 +223,30 @@ class Tunnel extends Splice implements OpenTunnel, OpeningTunnel {
     const { upstream } = runtime;
     const startedAt = performance.now();
     const reader = adaptiveReader();
-    const options = { signal: this.#cancellation, reader };
     this.#after(captured?.confirm(permit, upstream, this.#cancellation), () => {
-      const dialled = upstream.connect(permit, options);
+      const dialled = upstream.connect(permit, { signal: this.#cancellation, reader });
       // Behind a 200 an error response would pass for bytes of the origin.
       if (opening.isEstablished) dialled.catch(() => cutOff(client));
-      // It was stopped meanwhile.
-      dialled.then((socket) => (this.#isOver ? socket.destroy() : undefined), nothingMore);
-      this.#after(dialled, (socket) => {
-        this.#services.recorder.phase(this.facts, "connect", startedAt);
-        this.#open(socket, reader, opening);
-      });
+      after(
+        dialled,
+        (socket) => this.#open(socket, reader, opening, startedAt),
+        (error) => this.#fail(error),
+      );
     });
   }
 
-  #open(upstream: Socket, reader: AdaptiveReader, opening: Opening): void {
+  #open(upstream: Socket, reader: AdaptiveReader, opening: Opening, dialledAt: number): void {
+    // It was stopped meanwhile.
+    if (this.#isOver) return void upstream.destroy();
     const { client, replies, flow, runtime } = this.#request;
     const { tunnels, recorder } = this.#services;
-    this.#openedAt = performance.now();
+    this.#openedAt = recorder.phase(this.facts, "connect", dialledAt);
     this.hold(client, upstream, reader);
     if (!this.#isSkipped) this.#meter = runtime.outbound.bytes.meterOf(this.facts);
     this.levy(this.#meter);
-    tunnels.add(this);
-    this.#opened();
+    const slot = tunnels.add(this);
+    this.#leave();
+    this.#openSlot = slot;
     recorder.metrics.tunnels.opened();
     if (!opening.isEstablished) replies.established(client);
     if (opening.checksName) {
@@ -265,7 +268,7 @@ class Tunnel extends Splice implements OpenTunnel, OpeningTunnel {
   /** Takes over from the splice: its client speaks HTTP, and its server has not sent anything. */
   #readRequests(upstream: Socket): void {
     upstream.destroy();
-    this.#services.tunnels.delete(this);
+    this.#leave();
     const opened = { ...this.#permitted(), openedAt: this.#openedAt };
     const serve = () => serveClear(this.#bridge, this.#request);
     this.#endWith(openedTunnel(this.#services, opened, serve));
@@ -280,9 +283,8 @@ class Tunnel extends Splice implements OpenTunnel, OpeningTunnel {
   }
 
   protected onEnded({ bytesUp, bytesDown, reason }: SpliceResult): void {
-    const { tunnels, recorder } = this.#services;
+    const { recorder } = this.#services;
     const seconds = (performance.now() - this.#openedAt) / 1_000;
-    tunnels.delete(this);
     if (this.#refusal !== undefined) {
       recorder.metrics.tunnels.closed(0, 0, seconds, "error");
       this.#finish(this.#refusal);
@@ -329,7 +331,7 @@ class Tunnel extends Splice implements OpenTunnel, OpeningTunnel {
   #finish(ending: Ending): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#opened();
+    this.#leave();
     const { recorder, tunnels } = this.#services;
     const { client, runtime } = this.#request;
     if (this.#hasPlace) tunnels.leave();

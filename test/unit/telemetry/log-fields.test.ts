@@ -17,6 +17,7 @@ const value = fc.oneof(
   fc.string({ maxLength: 80 }),
   fc.constantFrom("\u2028", "\\", '"', "\0", "é", "\x7f"),
   fc.integer({ min: 0 }),
+  fc.array(fc.string({ unit: "binary", maxLength: 8 }), { maxLength: 3 }),
   fc.constant(undefined),
 );
 const names = ["flow", "host", "path", "status", "subject", "caller", "durationMs"] as const;

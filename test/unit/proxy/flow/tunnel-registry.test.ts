@@ -39,8 +39,7 @@ function tunnel(
     ...(readsMessages === undefined ? {} : { readsMessages }),
     cut,
   };
-  registry.add(open);
-  return open;
+  return { ...open, slot: registry.add(open) };
 }
 
 test("slots are limited from before the dial, and freed", () => {
@@ -65,7 +64,7 @@ describe("new rules", () => {
   test("are not asked about a tunnel that has closed", async () => {
     const registry = new TunnelRegistry();
     const closed = tunnel(registry, allowing);
-    registry.delete(closed);
+    registry.delete(closed.slot);
     expect(await registry.recheck(rules(denying))).toBe(0);
     expect([closed.cut.mock.calls.length, registry.size]).toEqual([0, 0]);
   });

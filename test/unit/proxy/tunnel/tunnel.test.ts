@@ -10,6 +10,7 @@ import { parseAuthority } from "../../../../src/net/destination.ts";
 import { StallWatch } from "../../../../src/net/stall-watch.ts";
 import { allow, deny } from "../../../../src/pipeline/decision.ts";
 import { makeFlow } from "../../../../src/pipeline/flow.ts";
+import { KillSwitch } from "../../../../src/pipeline/kill-switch.ts";
 import type { Plugin } from "../../../../src/pipeline/plugin.ts";
 import type { BridgeServer } from "../../../../src/proxy/tunnel/bridge-server.ts";
 import { type Ending, FlowRecorder } from "../../../../src/proxy/flow/finish.ts";
@@ -65,7 +66,8 @@ async function opened(setting: Setting = {}) {
   );
   const recorder = new FlowRecorder({ log, metrics, sessions: undefined });
   const endings = vi.spyOn(recorder, "finished");
-  const tunnels = new TunnelRegistry();
+  const kills = new KillSwitch();
+  const tunnels = new TunnelRegistry(undefined, kills);
   const over = Promise.withResolvers<void>();
   const done = vi.fn(() => over.resolve());
   const { connect: dial = () => Promise.resolve(origin.server) } = setting;
@@ -116,6 +118,7 @@ async function opened(setting: Setting = {}) {
     agent: agent.client,
     origin: origin.client,
     tunnels,
+    kills,
     done,
     over: over.promise,
     isDialledAtOnce,
@@ -224,6 +227,23 @@ test("a client that leaves ends the dial, and frees the place", async () => {
   await made.over;
   expect(given?.signal.aborted).toBe(true);
   expect(made.ending).toMatchObject({ cancelled: true, bytesReceived: 0 });
+  expect([made.tunnels.size, made.tunnels.take(1)]).toEqual([0, true]);
+});
+
+test("closes what a dial brings once its tunnel was killed", async () => {
+  const dialling = Promise.withResolvers<Socket>();
+  let arrive = (): void => undefined;
+  const made = await opened({
+    connect: (_options, origin) => {
+      arrive = () => dialling.resolve(origin);
+      return dialling.promise;
+    },
+  });
+  made.kills.set([{ scope: "all", value: "", at: 0 }]);
+  expect(made.tunnels.cutKilled()).toBe(1);
+  await made.over;
+  arrive();
+  await once(made.origin.resume(), "end");
   expect([made.tunnels.size, made.tunnels.take(1)]).toEqual([0, true]);
 });
 
