@@ -3,6 +3,7 @@
  */
 import { z } from "zod";
 import { count, duration, size } from "./value-schema.ts";
+import { guarded } from "../yaml/empty-values.ts";
 
 /** The `limits` block. */
 export const limitsSchema = z.strictObject({
@@ -57,9 +58,11 @@ export const limitsSchema = z.strictObject({
   plugin_start_timeout: duration()
     .default("60s")
     .describe("Time that all plugins together get to start. Default 60s."),
-  max_requests_per_connection: count(0)
-    .default(0)
-    .describe("Requests after which a client connection is closed; 0 means no limit. Default 0."),
+  max_requests_per_connection: guarded(
+    count(0)
+      .default(0)
+      .describe("Requests after which a client connection is closed; 0 means no limit. Default 0."),
+  ),
   max_upstream_connections: count(1)
     .default(2_048)
     .describe(

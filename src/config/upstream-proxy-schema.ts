@@ -4,6 +4,7 @@
 import { z } from "zod";
 import { addressBlock, duration, listOf, words } from "./value-schema.ts";
 import { readWhere } from "../yaml/idle-keys.ts";
+import { guarded } from "../yaml/empty-values.ts";
 
 const connectBy = () =>
   z.enum(["address", "name"]).describe(
@@ -40,10 +41,12 @@ const blocks = () =>
   });
 
 const automaticSchema = z.strictObject({
-  cluster: z
-    .boolean()
-    .default(true)
-    .describe("localhost, 127.0.0.1, .svc and .cluster.local. Default true."),
+  cluster: guarded(
+    z
+      .boolean()
+      .default(true)
+      .describe("localhost, 127.0.0.1, .svc and .cluster.local. Default true."),
+  ),
   service_network: blocks().optional().describe("Addresses of services, e.g. 172.30.0.0/16."),
   cluster_network: blocks().optional().describe("Addresses of pods, e.g. 10.128.0.0/14."),
   machine_network: blocks().optional().describe("Addresses of nodes, e.g. 10.0.0.0/16."),
@@ -97,12 +100,16 @@ export const upstreamProxySchema = z.strictObject({
     .describe(
       "PEM file, or directory of PEM files, with authorities of https parents, of parents that open TLS, and of origins.",
     ),
-  system_roots: z
-    .boolean()
-    .default(true)
-    .describe("Whether the roots of the system are trusted besides trusted_ca. Default true."),
-  readiness_endpoints: listOf(words(), 32).describe(
-    "URLs that must answer with a status below 400, by the way that this block describes, before it is accepted. Default [].",
+  system_roots: guarded(
+    z
+      .boolean()
+      .default(true)
+      .describe("Whether the roots of the system are trusted besides trusted_ca. Default true."),
+  ),
+  readiness_endpoints: guarded(
+    listOf(words(), 32).describe(
+      "URLs that must answer with a status below 400, by the way that this block describes, before it is accepted. Default [].",
+    ),
   ),
   readiness_timeout: readWhere(
     duration({ maxMs: 300_000 })

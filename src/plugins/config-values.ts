@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { durationPattern, durationText, longestTimerMs, parseDuration } from "../duration.ts";
 import { compileHostGlob } from "../pattern/host-pattern.ts";
-import { compileBypassPaths } from "../pattern/path-pattern.ts";
+import { compileBypassPaths, compilePathGlob } from "../pattern/path-pattern.ts";
 import { messageOf } from "../errors.ts";
 
 /** An http or https address of a service that the operator runs. */
@@ -54,6 +54,17 @@ export function hostGlob(): z.ZodString {
   return z.string().superRefine((pattern, context) => {
     try {
       compileHostGlob(pattern);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: messageOf(error) });
+    }
+  });
+}
+
+/** A glob over names of tools. An empty one would select no tool at all. */
+export function toolGlob(): z.ZodString {
+  return words().superRefine((pattern, context) => {
+    try {
+      compilePathGlob(pattern);
     } catch (error) {
       context.addIssue({ code: "custom", message: messageOf(error) });
     }

@@ -1,5 +1,5 @@
 /** Keys that a file writes without a value: `key:` and `key: ""` are the same as no key, as for the Go program. */
-import type { z } from "zod";
+import { z } from "zod";
 import type { SchemaDef } from "./schema-keys.ts";
 import { SchemaMarks } from "./schema-marks.ts";
 import { isMapping } from "./value-path.ts";
@@ -17,6 +17,15 @@ export function guarded<Marked extends z.ZodType>(schema: Marked, reach: Reach =
   return schema;
 }
 
+/** A list that narrows where something holds. Left out it narrows nothing; written it names something, lest an empty variable open it. */
+export function narrowing<Item extends z.ZodType>(item: Item, max: number) {
+  const list = z.array(item).min(1, { error: narrowsNothing }).max(max);
+  return guarded(list.optional().transform((items) => items ?? []));
+}
+
+/** What is said of a list or a mapping that would narrow, and is empty. */
+export const narrowsNothing = "must not be empty; leave it out to mean any";
+
 /** The value without the optional keys that are empty. Of a required key, emptiness stays for the schema to name. */
 export function withoutEmpty(schema: Schema, value: unknown): unknown {
   if (guards.get(schema) === "all") return value;
@@ -24,7 +33,7 @@ export function withoutEmpty(schema: Schema, value: unknown): unknown {
   const wrapped = def.innerType ?? def.in;
   if (wrapped !== undefined) return withoutEmpty(wrapped, value);
   if (def.options !== undefined)
-    return def.options.reduce<unknown>((rest, option) => withoutEmpty(option, rest), value);
+    return optionsFor(schema, value).reduce((rest, option) => withoutEmpty(option, rest), value);
   if (Array.isArray(value)) {
     const { element } = def;
     return element === undefined ? value : value.map((item) => withoutEmpty(element, item));
@@ -37,6 +46,14 @@ export function withoutEmpty(schema: Schema, value: unknown): unknown {
     return isOwn && isUnset(inner, member) ? [] : [[key, withoutEmpty(inner, member)]];
   });
   return Object.fromEntries(members);
+}
+
+/** What a value of a union may be: where a key says which option it is, no other one has a say. */
+function optionsFor(schema: Schema, value: unknown): readonly Schema[] {
+  const { options = [], discriminator: key } = schema._zod.def as SchemaDef;
+  if (key === undefined || !isMapping(value)) return options;
+  const kind = value[key] as z.core.util.Primitive;
+  return options.filter((option) => option._zod.propValues?.[key]?.has(kind) === true);
 }
 
 /** An empty text that the schema takes has a meaning of its own where leaving the key out means something else. */

@@ -10,6 +10,7 @@ export interface SchemaDef {
   readonly valueType?: z.core.$ZodType;
   readonly in?: z.core.$ZodType;
   readonly options?: readonly z.core.$ZodType[];
+  readonly discriminator?: string;
 }
 
 /** The keys of the object at `path`, without those that are there to be refused; empty where the schema has none. */

@@ -1,6 +1,6 @@
 /** The configuration of aws-sigv4. */
 import { z } from "zod";
-import { guarded } from "../../yaml/empty-values.ts";
+import { guarded, narrowing } from "../../yaml/empty-values.ts";
 import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
 import { rulesReader } from "../credentials/host-routes.ts";
 
@@ -172,31 +172,17 @@ const awsRule = z.strictObject({
   host: hostGlob().describe(
     "Destination host, as a glob in which * stays within one label: **.amazonaws.com is every endpoint.",
   ),
-  services: guarded(
-    z
-      .array(scopeName())
-      .max(100)
-      .default([])
-      .describe(
-        "Services that requests may be signed for, by their signing names (s3, bedrock). Any that fits the host when empty, but those that give out keys (sts, s3express, cognito-identity, sso, signin).",
-      ),
+  services: narrowing(scopeName(), 100).describe(
+    "Services that requests may be signed for, by their signing names (s3, bedrock). Any that fits the host when left out, but those that give out keys (sts, s3express, cognito-identity, sso, signin).",
   ),
-  regions: guarded(
-    z
-      .array(regionName())
-      .max(100)
-      .default([])
-      .describe("Regions that requests may be signed for. The one of the host's name when empty."),
+  regions: narrowing(regionName(), 100).describe(
+    "Regions that requests may be signed for. The one of the host's name when left out.",
   ),
   signing_name: scopeName()
     .optional()
     .describe("The service of this endpoint, where its host name does not say it."),
-  keys: guarded(
-    z
-      .array(words())
-      .max(100)
-      .default([])
-      .describe("Access key ids of the stand-ins that may be used here. Any when empty."),
+  keys: narrowing(words(), 100).describe(
+    "Access key ids of the stand-ins that may be used here. Any when left out.",
   ),
   unsigned: z
     .enum(["refuse", "sign", "pass"])

@@ -6,6 +6,7 @@ import { age, duration, words } from "../config-values.ts";
 import { maxMembers } from "../../pipeline/plugin.ts";
 import { dimensions, units } from "./limit.ts";
 import { windows } from "./window.ts";
+import { guarded, narrowing } from "../../yaml/empty-values.ts";
 
 const hostPattern = z.string().superRefine((pattern, context) => {
   try {
@@ -48,24 +49,20 @@ const limitSchema = z
       .describe(
         "hard: what is above is refused. soft: it passes, is recorded, and has the field X-Budget-Exceeded in its response. ask: a person is asked (docs/approval.md), and what is approved passes and is counted; what ends in its middle is refused. Default hard.",
       ),
-    hosts: z
-      .array(hostPattern)
-      .max(1_000)
-      .default([])
-      .describe(
-        "Only these destinations. A tunnel to one of them has to be opened by the bridge. Default: all.",
-      ),
-    models: z
-      .array(words())
-      .max(1_000)
-      .default([])
-      .describe("Only these models; * stands for any characters. Default: all."),
-    refuses: z
-      .enum(["counted", "all"])
-      .default("counted")
-      .describe(
-        "What is refused when it is used up: counted messages, or everything of that caller, subject, session or route. Default counted.",
-      ),
+    hosts: narrowing(hostPattern, 1_000).describe(
+      "Only these destinations. A tunnel to one of them has to be opened by the bridge. Default: all.",
+    ),
+    models: narrowing(words(), 1_000).describe(
+      "Only these models; * stands for any characters. Default: all.",
+    ),
+    refuses: guarded(
+      z
+        .enum(["counted", "all"])
+        .default("counted")
+        .describe(
+          "What is refused when it is used up: counted messages, or everything of that caller, subject, session or route. Default counted.",
+        ),
+    ),
     unknown: z
       .enum(["share", "skip"])
       .default("share")
@@ -136,11 +133,13 @@ export const budgetsConfig = z.strictObject({
     .max(1_000_000_000)
     .default(65_536)
     .describe("Bytes kept for a response. Default 65536."),
-  prices_file: words()
-    .optional()
-    .describe(
-      "Prices of models, in the form of the program's own table (config/prices/models.yaml); read again when it changes. Default: that table.",
-    ),
+  prices_file: guarded(
+    words()
+      .optional()
+      .describe(
+        "Prices of models, in the form of the program's own table (config/prices/models.yaml); read again when it changes. Default: that table.",
+      ),
+  ),
   unknown_models: z
     .enum(["refuse", "allow"])
     .default("refuse")

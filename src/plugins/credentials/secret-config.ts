@@ -21,6 +21,7 @@ import {
   vaultSource,
   waiting,
 } from "./stored-secret-config.ts";
+import { guarded, narrowing, narrowsNothing } from "../../yaml/empty-values.ts";
 
 const untilTold = age(1_000)
   .default("5m")
@@ -45,15 +46,18 @@ const githubSource = z
     api_url: serviceUrl()
       .default("https://api.github.com")
       .describe("GitHub Enterprise Server: https://HOST/api/v3."),
-    repositories: z
-      .array(words())
-      .max(500)
-      .default([])
-      .describe("Names of repositories that the token is for; all of the installation when empty."),
-    permissions: z
-      .record(words(), z.enum(["read", "write", "admin"]))
-      .default({})
-      .describe("What the token may do, such as contents: read; all that the app may when empty."),
+    repositories: narrowing(words(), 500).describe(
+      "Names of repositories that the token is for; all of the installation when left out.",
+    ),
+    permissions: guarded(
+      z
+        .record(words(), z.enum(["read", "write", "admin"]))
+        .refine((names) => Object.keys(names).length > 0, { error: narrowsNothing })
+        .optional()
+        .describe(
+          "What the token may do, such as contents: read; all that the app may when left out.",
+        ),
+    ),
     ...waiting,
   })
   .superRefine((source, context) => {
@@ -66,9 +70,13 @@ const githubSource = z
 
 const oauthKeys = {
   token_url: serviceUrl().describe("Token endpoint."),
-  scopes: scopes.default([]).describe("Scopes to ask for."),
-  audience: words().optional().describe("Audience to ask for, where the endpoint knows that."),
-  resource: words().optional().describe("Resource to ask for (RFC 8707)."),
+  scopes: guarded(scopes.optional().transform((names) => names ?? [])).describe(
+    "Scopes to ask for. What the endpoint gives unasked when left out.",
+  ),
+  audience: guarded(
+    words().optional().describe("Audience to ask for, where the endpoint knows that."),
+  ),
+  resource: guarded(words().optional().describe("Resource to ask for (RFC 8707).")),
   ttl: untilTold,
   ...waiting,
 };

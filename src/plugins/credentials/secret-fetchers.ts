@@ -160,7 +160,7 @@ function githubApp(config: SecretConfigOf<"github_app">, deps: SecretDeps): Make
         id === undefined ? { path: `/${place}/installation` } : { id: encodeURIComponent(id) },
       subset: {
         ...(repositories.length === 0 ? {} : { repositories }),
-        ...(Object.keys(permissions).length === 0 ? {} : { permissions }),
+        ...(permissions === undefined ? {} : { permissions }),
       },
       clock: deps.clock,
     });

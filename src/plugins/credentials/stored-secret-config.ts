@@ -1,6 +1,7 @@
 /** The keys of secrets that somebody stored: in a file, a variable, a vault, or wherever a command finds them; and what all sources share. */
 import { z } from "zod";
 import { age, duration, originOf, serviceUrl, words } from "../config-values.ts";
+import { guarded } from "../../yaml/empty-values.ts";
 
 /** How long a source is waited for. */
 export const waiting = {
@@ -13,7 +14,7 @@ export const waiting = {
 };
 
 /** Scopes of a token. */
-export const scopes = z.array(words()).max(100);
+export const scopes = z.array(words()).min(1).max(100);
 
 /** A file. */
 export const fileSource = z.strictObject({
@@ -88,11 +89,13 @@ export const vaultSource = z.strictObject({
   address: serviceUrl().describe(
     "The server. A private authority is trusted by ca_file, or by tls_bridge.upstream_ca_bundle.",
   ),
-  ca_file: words()
-    .optional()
-    .describe(
-      "File with the certificates in PEM that the server's has to be signed by, in place of all others. Read again when it changes.",
-    ),
+  ca_file: guarded(
+    words()
+      .optional()
+      .describe(
+        "File with the certificates in PEM that the server's has to be signed by, in place of all others. Read again when it changes.",
+      ),
+  ),
   namespace: words().optional().describe("Namespace (X-Vault-Namespace)."),
   auth: vaultAuth.describe("How this proxy shows the server who it is."),
   engine: z

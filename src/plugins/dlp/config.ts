@@ -3,6 +3,7 @@ import { z } from "zod";
 import { detectorNames, standardDetectors } from "../../dlp/detectors.ts";
 import type { ConfigProblem } from "../../pipeline/plugin.ts";
 import { hostGlob, words } from "../config-values.ts";
+import { guarded } from "../../yaml/empty-values.ts";
 
 /** Words that stand for several detectors. */
 const groups: Readonly<Record<string, readonly string[]>> = {
@@ -20,16 +21,20 @@ const name = (): z.ZodString =>
 const detectors = z.array(words()).max(64);
 
 const verdict = {
-  detectors: detectors
-    .default(["standard"])
-    .describe(
-      `What is looked for in requests: ${[...detectorNames, ...Object.keys(groups)].join(", ")}, or the name of a pattern or a list. Default standard: ${standardDetectors.join(", ")}.`,
-    ),
-  response_detectors: detectors
-    .default(["own_secrets"])
-    .describe(
-      "What is looked for in responses that are text. Empty: responses are not read. Default own_secrets.",
-    ),
+  detectors: guarded(
+    detectors
+      .default(["standard"])
+      .describe(
+        `What is looked for in requests: ${[...detectorNames, ...Object.keys(groups)].join(", ")}, or the name of a pattern or a list. Default standard: ${standardDetectors.join(", ")}.`,
+      ),
+  ),
+  response_detectors: guarded(
+    detectors
+      .default(["own_secrets"])
+      .describe(
+        "What is looked for in responses that are text. Empty: responses are not read. Default own_secrets.",
+      ),
+  ),
   action: z
     .enum(["refuse", "ask", "redact", "observe", "pass"])
     .describe(
@@ -50,22 +55,26 @@ const rule = z.strictObject({
 /** The schema of `config` of a dlp entry. */
 export const dlpConfig = z
   .strictObject({
-    rules: z
-      .array(rule)
-      .max(maxRules)
-      .default([])
-      .describe(
-        "For each detector the first rule counts that selects the destination and names it.",
-      ),
-    default: z
-      .strictObject(verdict)
-      .default({
-        detectors: ["standard"],
-        response_detectors: ["own_secrets"],
-        action: "refuse",
-        mask: "label",
-      })
-      .describe("The rule behind all others, for every destination."),
+    rules: guarded(
+      z
+        .array(rule)
+        .max(maxRules)
+        .default([])
+        .describe(
+          "For each detector the first rule counts that selects the destination and names it.",
+        ),
+    ),
+    default: guarded(
+      z
+        .strictObject(verdict)
+        .default({
+          detectors: ["standard"],
+          response_detectors: ["own_secrets"],
+          action: "refuse",
+          mask: "label",
+        })
+        .describe("The rule behind all others, for every destination."),
+    ),
     patterns: z
       .array(
         z.strictObject({
@@ -139,6 +148,8 @@ export const dlpConfig = z
     }
     const all = [...config.rules.entries()].map(([index, one]) => ({ at: ["rules", index], one }));
     for (const { at, one } of [...all, { at: ["default"], one: config.default }]) {
+      if (one.action !== "pass" && one.detectors.length + one.response_detectors.length === 0)
+        issue(at, "looks for nothing: name detectors, or write action: pass");
       for (const key of ["detectors", "response_detectors"] as const) {
         for (const [index, named] of one[key].entries()) {
           if (!own.has(named))

@@ -46,31 +46,38 @@ export const egressPolicyConfig = z
         'Hosts that are allowed: "host", "*.domain:443", or {host, port(s), methods, paths}. An empty list allows nothing. It speaks for hosts that no policy entry names.',
       ),
     ),
-    deny: hosts.describe(
-      "Hosts, or some requests to them, that are refused whatever else allows them.",
+    deny: guarded(
+      hosts.describe(
+        "Hosts, or some requests to them, that are refused whatever else allows them.",
+      ),
     ),
-    empty_binaries: z
-      .enum(["any", "deny"])
-      .default("any")
-      .describe(
-        "Whom an entry without binaries admits. any: the endpoint is the gate. Default any.",
-      ),
-    unresolved_identity: z
-      .enum(["sentinel", "deny"])
-      .default("sentinel")
-      .describe(
-        "What a caller is that cannot be identified. sentinel: only entries without binaries admit it. Default sentinel.",
-      ),
-    enforcement_default: z
-      .enum(["audit", "enforce"])
-      .default("audit")
-      .describe(
-        "What an endpoint without enforcement does with a violation: record it, or refuse. Default audit, as the file format has it.",
-      ),
-    head_matches_get: z
-      .boolean()
-      .default(true)
-      .describe("A rule for GET also selects HEAD. Default true."),
+    empty_binaries: guarded(
+      z
+        .enum(["any", "deny"])
+        .default("any")
+        .describe(
+          "Whom an entry without binaries admits. any: the endpoint is the gate. Default any.",
+        ),
+    ),
+    unresolved_identity: guarded(
+      z
+        .enum(["sentinel", "deny"])
+        .default("sentinel")
+        .describe(
+          "What a caller is that cannot be identified. sentinel: only entries without binaries admit it. Default sentinel.",
+        ),
+    ),
+    enforcement_default: guarded(
+      z
+        .enum(["audit", "enforce"])
+        .default("audit")
+        .describe(
+          "What an endpoint without enforcement does with a violation: record it, or refuse. Default audit, as the file format has it.",
+        ),
+    ),
+    head_matches_get: guarded(
+      z.boolean().default(true).describe("A rule for GET also selects HEAD. Default true."),
+    ),
     missing_after: age()
       .optional()
       .describe(

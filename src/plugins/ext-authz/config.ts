@@ -1,13 +1,9 @@
 /** The configuration of ext-authz, in the words of Envoy's filter of that name where it has one. */
 import { z } from "zod";
-import { isFieldValue, isHopByHop, isToken } from "../../http/headers.ts";
 import { duration, words } from "../config-values.ts";
+import { addedFields, fieldProblems } from "./added-fields.ts";
 import { patternList } from "./string-matcher.ts";
-
-const fieldName = z.string().refine(isToken, { error: "must be a header name" });
-const fieldValue = z.string().max(8_192).refine(isFieldValue, {
-  error: "has a character that a header cannot carry",
-});
+import { guarded } from "../../yaml/empty-values.ts";
 
 function serviceAddress() {
   return z
@@ -26,17 +22,12 @@ const timeout = duration(1, 600_000)
   .default("1s")
   .describe("Until the verdict is there, waiting for a free place included. Default 1s.");
 
-const addedFields = z
-  .array(z.strictObject({ key: fieldName.describe("Name."), value: fieldValue.describe("Value.") }))
-  .max(64)
-  .default([]);
-
 const grpcService = z.strictObject({
   target_uri: serviceAddress().describe(
     "Address of the service: https://HOST:PORT (TLS), http://HOST:PORT (HTTP/2 without TLS) or unix:///PATH.",
   ),
   timeout,
-  initial_metadata: addedFields.describe("Metadata that is sent with each call."),
+  initial_metadata: guarded(addedFields.describe("Metadata that is sent with each call.")),
 });
 
 const httpService = z.strictObject({
@@ -46,21 +37,27 @@ const httpService = z.strictObject({
       timeout,
     })
     .describe("The service that is asked."),
-  path_prefix: z
-    .string()
-    .regex(/^\/[\x21-\x7e]*$/, { error: "must be a path" })
-    .refine((path) => !/[?#]/.test(path), { error: "must be a path without a query" })
-    .optional()
-    .describe("What precedes the request's path in the question."),
+  path_prefix: guarded(
+    z
+      .string()
+      .regex(/^\/[\x21-\x7e]*$/, { error: "must be a path" })
+      .refine((path) => !/[?#]/.test(path), { error: "must be a path without a query" })
+      .optional()
+      .describe("What precedes the request's path in the question."),
+  ),
   authorization_request: z
     .strictObject({
-      allowed_headers: patternList()
-        .optional()
-        .describe(
-          "Fields of the request that are sent besides Host, Authorization and the length of the body. As allowed_headers of the entry.",
+      allowed_headers: guarded(
+        patternList()
+          .optional()
+          .describe(
+            "Fields of the request that are sent besides Host, Authorization and the length of the body. As allowed_headers of the entry.",
+          ),
+      ),
+      headers_to_add: guarded(
+        addedFields.describe(
+          "Fields of the question, in place of those that the client sent under these names.",
         ),
-      headers_to_add: addedFields.describe(
-        "Fields of the question, in place of those that the client sent under these names.",
       ),
     })
     .prefault({})
@@ -75,11 +72,13 @@ const httpService = z.strictObject({
       allowed_upstream_headers_to_append: patternList()
         .optional()
         .describe("The same, beside its own."),
-      allowed_client_headers: patternList()
-        .optional()
-        .describe(
-          "Fields of a refusal that the client gets, besides Location, WWW-Authenticate and Content-Type. Default: all of them but those of the connection.",
-        ),
+      allowed_client_headers: guarded(
+        patternList()
+          .optional()
+          .describe(
+            "Fields of a refusal that the client gets, besides Location, WWW-Authenticate and Content-Type. Default: all of them but those of the connection.",
+          ),
+      ),
       allowed_client_headers_on_success: patternList()
         .optional()
         .describe("Fields of a 200 that the client gets with the response. Default: none."),
@@ -158,9 +157,11 @@ export const extAuthzConfig = z
       })
       .optional()
       .describe("What this proxy shows of itself to a service with an https address."),
-    with_request_body: requestBody
-      .optional()
-      .describe("Tell the service the body of requests. Default: it is not told."),
+    with_request_body: guarded(
+      requestBody
+        .optional()
+        .describe("Tell the service the body of requests. Default: it is not told."),
+    ),
     failure_mode_allow: z
       .boolean()
       .default(false)
@@ -176,12 +177,22 @@ export const extAuthzConfig = z
       .describe(
         "Status of requests that are refused because the service gave no verdict. Default 403.",
       ),
-    allowed_headers: patternList()
-      .optional()
-      .describe("Fields of the request that the service is told. Default over gRPC: all of them."),
-    disallowed_headers: patternList()
-      .optional()
-      .describe("Fields that it is not told, whatever allowed_headers says."),
+    allowed_headers: guarded(
+      patternList()
+        .optional()
+        .describe(
+          "Fields of the request that the service is told. Default over gRPC: all of them.",
+        ),
+    ),
+    disallowed_headers: guarded(
+      patternList()
+        .refine(({ patterns }) => patterns.length > 0, {
+          path: ["patterns"],
+          error: "must not be empty; leave disallowed_headers out to mean none",
+        })
+        .optional()
+        .describe("Fields that it is not told, whatever allowed_headers says."),
+    ),
     encode_raw_headers: z
       .boolean()
       .default(false)
@@ -229,12 +240,14 @@ export const extAuthzConfig = z
       .describe(
         `What the service may set besides ordinary fields: ${guardedFields.join(", ")} (the whole path and query). host: inbound only. A verdict that sets another one of these is refused.`,
       ),
-    connect: z
-      .enum(["check", "inspect"])
-      .optional()
-      .describe(
-        "check: the service decides about a CONNECT, too, and a tunnel that it allows may be opaque. inspect: it is asked about the requests in the tunnel, and an opaque tunnel is refused. Default: check over gRPC; over HTTP inspect, which is the only one.",
-      ),
+    connect: guarded(
+      z
+        .enum(["check", "inspect"])
+        .optional()
+        .describe(
+          "check: the service decides about a CONNECT, too, and a tunnel that it allows may be opaque. inspect: it is asked about the requests in the tunnel, and an opaque tunnel is refused. Default: check over gRPC; over HTTP inspect, which is the only one.",
+        ),
+    ),
     max_concurrency: z
       .int()
       .min(1)
@@ -277,23 +290,6 @@ export const extAuthzConfig = z
     if (svid === (file !== undefined))
       issue(["tls"], "needs svid: true or client_certificate_file, one of them");
   });
-
-/** Fields that are not the operator's to set, as they frame the question. */
-function fieldProblems({ grpc_service: grpc, http_service: http }: Services) {
-  const ofHttp = (http?.authorization_request.headers_to_add ?? []).map(({ key }, index) => ({
-    key,
-    path: ["http_service", "authorization_request", "headers_to_add", index, "key"],
-    isFraming: key.toLowerCase() === "content-length" || isHopByHop(key),
-  }));
-  const ofGrpc = (grpc?.initial_metadata ?? []).map(({ key }, index) => ({
-    key,
-    path: ["grpc_service", "initial_metadata", index, "key"],
-    isFraming: /^(?:grpc-|te$|content-type$|connection$)|-bin$/i.test(key),
-  }));
-  return [...ofHttp, ...ofGrpc].flatMap(({ key, path, isFraming }) =>
-    isFraming ? [{ path, message: `${key} cannot be set` }] : [],
-  );
-}
 
 /** A checked configuration. */
 export type ExtAuthzConfig = z.output<typeof extAuthzConfig>;

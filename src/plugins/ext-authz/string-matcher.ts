@@ -12,7 +12,7 @@ const matcher = z
     suffix: z.string().min(1).optional().describe("How it ends."),
     contains: z.string().min(1).optional().describe("A part of it."),
     safe_regex: z
-      .strictObject({ regex: z.string().describe("In the syntax of RE2.") })
+      .strictObject({ regex: z.string().min(1).describe("In the syntax of RE2.") })
       .optional()
       .describe("A regular expression that the whole name matches."),
     ignore_case: z

@@ -5,6 +5,7 @@ import { compilePathGlob } from "../../pattern/path-pattern.ts";
 import { duration, serviceUrl, words } from "../config-values.ts";
 import { defaultClientIdFile } from "../credentials/client-identity-config.ts";
 import { secretValue } from "../credentials/secret-config.ts";
+import { guarded } from "../../yaml/empty-values.ts";
 
 const defaultMinDelay = 10;
 const defaultMaxDelay = 120;
@@ -49,11 +50,15 @@ const verification = z
       .record(z.string().min(1), verificationKey)
       .refine((keys) => Object.keys(keys).length > 0, { error: "names no key" })
       .describe("Keys by their ids, which signatures name."),
-    keyid: words().optional().describe("The only key that counts, whatever a signature names."),
-    scope: z
-      .string()
-      .optional()
-      .describe("What the scope of every signature has to be, instead of that of its key."),
+    keyid: guarded(
+      words().optional().describe("The only key that counts, whatever a signature names."),
+    ),
+    scope: guarded(
+      z
+        .string()
+        .optional()
+        .describe("What the scope of every signature has to be, instead of that of its key."),
+    ),
     exclude_files: z
       .array(z.string().refine((pattern) => isGlob(pattern), { error: "is not a glob" }))
       .max(1_000)
@@ -108,9 +113,11 @@ export const opaConfig = z
       .describe(
         "Path of an opa program that compiles bundles of Rego source; without it they are refused.",
       ),
-    verification: verification
-      .optional()
-      .describe("Who may have signed bundles; set, a bundle that is not signed is refused."),
+    verification: guarded(
+      verification
+        .optional()
+        .describe("Who may have signed bundles; set, a bundle that is not signed is refused."),
+    ),
     server_url: z
       .string()
       .regex(/^(?:https?:\/\/[^\s]+|unix:\/\/\/[^\s:]+)$/, {
@@ -144,12 +151,14 @@ export const opaConfig = z
       )
       .default([])
       .describe(`Heavy parts of the input: ${includeKeys.join(", ")}, or mcp.params.NAME.`),
-    on_undefined: z
-      .enum(["allow", "deny"])
-      .default("allow")
-      .describe(
-        "What a message is for which the policy defines no decision. Default allow, as in the Go program.",
-      ),
+    on_undefined: guarded(
+      z
+        .enum(["allow", "deny"])
+        .default("allow")
+        .describe(
+          "What a message is for which the policy defines no decision. Default allow, as in the Go program.",
+        ),
+    ),
     decision_timeout: duration()
       .default("1s")
       .describe("Until the decision is there; later the message is refused. Default 1s."),

@@ -1,19 +1,10 @@
 /** The configuration of prompt-guard. */
 import { z } from "zod";
-import { messageOf } from "../../errors.ts";
-import { compilePathGlob } from "../../pattern/path-pattern.ts";
 import type { ConfigProblem } from "../../pipeline/plugin.ts";
-import { duration, hostGlob, serviceUrl, words } from "../config-values.ts";
+import { duration, hostGlob, serviceUrl, toolGlob, words } from "../config-values.ts";
 import { signalNames } from "./findings.ts";
 import { secretValue } from "../credentials/secret-config.ts";
-
-const toolGlob = z.string().superRefine((pattern, context) => {
-  try {
-    compilePathGlob(pattern);
-  } catch (error) {
-    context.addIssue({ code: "custom", message: messageOf(error) });
-  }
-});
+import { guarded } from "../../yaml/empty-values.ts";
 
 /** What is looked at unless the file says otherwise. */
 export const defaultContentTypes = [
@@ -35,34 +26,42 @@ const contentType = z.string().regex(/^[a-z0-9.+-]+\/(?:\*|[a-z0-9.+-]*\*?[a-z0-
 
 const rule = z.strictObject({
   name: words().describe("What refusals and records call the rule."),
-  hosts: z
-    .array(hostGlob())
-    .min(1)
-    .max(1_000)
-    .optional()
-    .describe("Destinations that the rule speaks about; absent: every one."),
-  tools: z
-    .array(toolGlob)
-    .min(1)
-    .max(1_000)
-    .optional()
-    .describe(
-      "Tools that the rule speaks about, by name or glob: their results and their descriptions. Absent: every text, of tools or not.",
-    ),
-  content_types: z
-    .array(contentType)
-    .min(1)
-    .max(100)
-    .optional()
-    .describe(
-      `Content types of responses that the rule speaks about. Absent: ${defaultContentTypes.join(", ")}, and responses that name none.`,
-    ),
-  threshold: z
-    .int()
-    .min(0)
-    .max(100)
-    .default(50)
-    .describe("The rule holds from this score on; 0: always. Default 50."),
+  hosts: guarded(
+    z
+      .array(hostGlob())
+      .min(1)
+      .max(1_000)
+      .optional()
+      .describe("Destinations that the rule speaks about; absent: every one."),
+  ),
+  tools: guarded(
+    z
+      .array(toolGlob())
+      .min(1)
+      .max(1_000)
+      .optional()
+      .describe(
+        "Tools that the rule speaks about, by name or glob: their results and their descriptions. Absent: every text, of tools or not.",
+      ),
+  ),
+  content_types: guarded(
+    z
+      .array(contentType)
+      .min(1)
+      .max(100)
+      .optional()
+      .describe(
+        `Content types of responses that the rule speaks about. Absent: ${defaultContentTypes.join(", ")}, and responses that name none.`,
+      ),
+  ),
+  threshold: guarded(
+    z
+      .int()
+      .min(0)
+      .max(100)
+      .default(50)
+      .describe("The rule holds from this score on; 0: always. Default 50."),
+  ),
   action: z
     .enum(["refuse", "strip", "mark", "observe"])
     .default("refuse")
@@ -107,12 +106,14 @@ const classifier = z
       .max(100)
       .default(0)
       .describe("Texts whose own score is below this are not shown. Default 0: every one is."),
-    score: z
-      .int()
-      .min(1)
-      .max(100)
-      .default(60)
-      .describe("What a verdict of 1 adds to the score of a text; less adds less. Default 60."),
+    score: guarded(
+      z
+        .int()
+        .min(1)
+        .max(100)
+        .default(60)
+        .describe("What a verdict of 1 adds to the score of a text; less adds less. Default 60."),
+    ),
     bearer: secretValue
       .optional()
       .describe(
@@ -149,40 +150,50 @@ const onlyRule = rule.parse({ name: "default" });
 /** The schema of `config` of a prompt-guard entry. */
 export const promptGuardConfig = z
   .strictObject({
-    where: z
-      .array(z.enum(["responses", "tool_outputs", "requests"]))
-      .min(1)
-      .default(["responses"])
-      .describe(
-        "What is looked at. responses: what servers of MCP, agents and sites send back. tool_outputs: outputs of tools in requests to language models. requests: messages to the agent, in the inbound pipeline. Default responses.",
-      ),
-    rules: z
-      .array(rule)
-      .min(1)
-      .max(1_000)
-      .default([onlyRule])
-      .describe(
-        "The first rule that speaks about a text and whose threshold it reaches counts; a text that reaches none passes. Default: one that refuses from a score of 50.",
-      ),
-    weights: z
-      .partialRecord(z.enum(signalNames), z.number().min(0).max(10))
-      .default({})
-      .describe("By what the scores of single signals are multiplied; 0 switches one off."),
+    where: guarded(
+      z
+        .array(z.enum(["responses", "tool_outputs", "requests"]))
+        .min(1)
+        .default(["responses"])
+        .describe(
+          "What is looked at. responses: what servers of MCP, agents and sites send back. tool_outputs: outputs of tools in requests to language models. requests: messages to the agent, in the inbound pipeline. Default responses.",
+        ),
+    ),
+    rules: guarded(
+      z
+        .array(rule)
+        .min(1)
+        .max(1_000)
+        .default([onlyRule])
+        .describe(
+          "The first rule that speaks about a text and whose threshold it reaches counts; a text that reaches none passes. Default: one that refuses from a score of 50.",
+        ),
+    ),
+    weights: guarded(
+      z
+        .partialRecord(z.enum(signalNames), z.number().min(0).max(10))
+        .default({})
+        .describe("By what the scores of single signals are multiplied; 0 switches one off."),
+    ),
     unseen: z
       .enum(["refuse", "pass"])
       .default("refuse")
       .describe(
         "What becomes of tunnels that nobody opens and of upgrades (WebSockets), whose responses cannot be looked at, to hosts that a rule with an action other than observe speaks about. Default refuse.",
       ),
-    unread_types: z
-      .enum(["pass", "refuse"])
-      .default("pass")
-      .describe(
-        "What becomes of responses of a content type that no rule takes (PDF, images, archives), from hosts that a rule with an action other than observe speaks about. Default pass.",
-      ),
-    classifier: classifier
-      .optional()
-      .describe("A service that is asked about each text, besides the built-in signals."),
+    unread_types: guarded(
+      z
+        .enum(["pass", "refuse"])
+        .default("pass")
+        .describe(
+          "What becomes of responses of a content type that no rule takes (PDF, images, archives), from hosts that a rule with an action other than observe speaks about. Default pass.",
+        ),
+    ),
+    classifier: guarded(
+      classifier
+        .optional()
+        .describe("A service that is asked about each text, besides the built-in signals."),
+    ),
   })
   .superRefine(({ rules }, context) => {
     const seen = new Set<string>();

@@ -1,26 +1,17 @@
 /** The configuration of sparc, with the keys and defaults of the Go program and those added since. */
 import { z } from "zod";
-import { messageOf } from "../../errors.ts";
-import { compilePathGlob } from "../../pattern/path-pattern.ts";
 import {
   bypassHosts,
   bypassPaths,
   defaultBypassHosts,
   serviceUrl,
+  toolGlob,
   words,
 } from "../config-values.ts";
 import { secretValue } from "../credentials/secret-config.ts";
 
-const toolGlob = z.string().superRefine((pattern, context) => {
-  try {
-    compilePathGlob(pattern);
-  } catch (error) {
-    context.addIssue({ code: "custom", message: messageOf(error) });
-  }
-});
-
-const toolGlobs = (): z.ZodDefault<z.ZodArray<typeof toolGlob>> =>
-  z.array(toolGlob).max(1_000).default([]);
+const toolGlobs = (): z.ZodDefault<z.ZodArray<z.ZodString>> =>
+  z.array(toolGlob()).max(1_000).default([]);
 
 const whole = (least: number, most: number): z.ZodNumber => z.int().min(least).max(most);
 

@@ -6,7 +6,7 @@ import { placesConfig } from "../credentials/place-config.ts";
 import { secretConfig, secretError } from "../credentials/secret-config.ts";
 import type { NamedSource } from "../credentials/secret-set.ts";
 import { usualPlaces } from "./usual-places.ts";
-import { guarded } from "../../yaml/empty-values.ts";
+import { guarded, narrowing } from "../../yaml/empty-values.ts";
 
 /** The schema of `config` of a static-inject entry. */
 export const staticInjectConfig = z
@@ -28,27 +28,23 @@ export const staticInjectConfig = z
       .default("host")
       .describe("host: the key is the destination, host:port before host. static: always `key`."),
     key: words().optional().describe("The key for key_by: static."),
-    hosts: guarded(
-      z
-        .array(hostGlob())
-        .max(1_000)
-        .default([])
-        .describe(
-          "Destinations, as host globs, that this entry attaches credentials for; others are left alone. Any when empty.",
-        ),
+    hosts: narrowing(hostGlob(), 1_000).describe(
+      "Destinations, as host globs, that this entry attaches credentials for; others are left alone. Any when left out.",
     ),
     placeholder: words()
       .optional()
       .describe(
         "The stand-in that the client must send to have it replaced, wherever it puts credentials (see placeholder_in and places). When absent: any bearer token, or any value of inject_header or of another field for API keys.",
       ),
-    placeholder_in: z
-      .array(z.enum(usualPlaces))
-      .min(1)
-      .optional()
-      .describe(
-        "Which of the usual places the stand-in is looked for in. authorization: with any scheme, or as user or password of Basic. header: inject_header and the fields that SDKs send API keys in, such as x-api-key, x-goog-api-key and api-key. query: parameters such as key, api_key and access_token. path: a whole segment, or one that begins with bot. The credential is taken out of responses to requests that had it in query or path. Default: all of them.",
-      ),
+    placeholder_in: guarded(
+      z
+        .array(z.enum(usualPlaces))
+        .min(1)
+        .optional()
+        .describe(
+          "Which of the usual places the stand-in is looked for in. authorization: with any scheme, or as user or password of Basic. header: inject_header and the fields that SDKs send API keys in, such as x-api-key, x-goog-api-key and api-key. query: parameters such as key, api_key and access_token. path: a whole segment, or one that begins with bot. The credential is taken out of responses to requests that had it in query or path. Default: all of them.",
+        ),
+    ),
     places: placesConfig(
       "The only places that the stand-in is looked for in, instead of the usual ones: each by its name, and for the hosts and paths that it names. The credential is taken out of every response to a request that had it in one of them. Needs placeholder.",
     ),
@@ -59,12 +55,14 @@ export const staticInjectConfig = z
       .describe(
         "Field that gets the credential, whichever field has the stand-in: Authorization as `Bearer <value>`, any other the bare value (and no Authorization). When absent: the place of the stand-in. In a query or a path it is always replaced in its place.",
       ),
-    allow_plaintext: z
-      .boolean()
-      .optional()
-      .describe(
-        "Attach credentials to plain HTTP requests. Default: true with a warning at the start, as in the Go program; false refuses them.",
-      ),
+    allow_plaintext: guarded(
+      z
+        .boolean()
+        .optional()
+        .describe(
+          "Attach credentials to plain HTTP requests. Default: true with a warning at the start, as in the Go program; false refuses them.",
+        ),
+    ),
   })
   .superRefine((config, context) => {
     const issue = (key: string, message: string): void =>

@@ -84,17 +84,27 @@ const argumentRule = z
     error: "needs a condition: url, path, cidr, enum, pattern, max_length or max_items",
   });
 
-const callers = z.strictObject({
-  subjects: names().optional().describe("Subjects of the caller's token."),
-  clients: names().optional().describe("Client ids of the caller's token."),
-  scopes: names().optional().describe("Scopes, all of which the caller must have."),
-  agents: names()
-    .optional()
-    .describe("Names of agents, as the top-level callers block authenticates them."),
-  binaries: names().optional().describe("Executables of the caller, by path or pattern (Linux)."),
-});
+const callers = z
+  .strictObject({
+    subjects: names().optional().describe("Subjects of the caller's token."),
+    clients: names().optional().describe("Client ids of the caller's token."),
+    scopes: names().optional().describe("Scopes, all of which the caller must have."),
+    agents: names()
+      .optional()
+      .describe("Names of agents, as the top-level callers block authenticates them."),
+    binaries: names().optional().describe("Executables of the caller, by path or pattern (Linux)."),
+  })
+  .refine((whom) => Object.keys(whom).length > 0, {
+    error: "names nobody; leave it out to mean everybody",
+  });
 
 const argumentRules = z.record(z.string(), argumentRule).superRefine((rules, context) => {
+  if (Object.keys(rules).length === 0) {
+    context.addIssue({
+      code: "custom",
+      message: "has no condition; leave it out to mean any arguments",
+    });
+  }
   for (const path of Object.keys(rules)) {
     try {
       parseArgumentPath(path);
@@ -224,12 +234,14 @@ export const toolPolicyConfig = z
       .describe("What becomes of MCP messages to servers that no entry names. Default deny."),
     tools: z
       .strictObject({
-        pin: z
-          .boolean()
-          .default(false)
-          .describe(
-            "Refuses a tool whose description or schema is no longer what was first seen. Default false.",
-          ),
+        pin: guarded(
+          z
+            .boolean()
+            .default(false)
+            .describe(
+              "Refuses a tool whose description or schema is no longer what was first seen. Default false.",
+            ),
+        ),
         pins_when_away: z
           .enum(["refuse", "local"])
           .default("refuse")

@@ -43,7 +43,7 @@ const flag = z.boolean();
 const port = whole(1, 65_535);
 const patterns = some(text, "list must not be empty");
 const callers = key(
-  someOf(text, "callers"),
+  someOf(text.regex(/\S/, { error: "must not be blank" }), "callers"),
   "Authenticated names of the agents that this is for; without it every one.",
 );
 const max_body_bytes = key(
