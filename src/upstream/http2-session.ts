@@ -18,6 +18,7 @@ const maxStreams = 100;
 /** A session whose origin has sent its SETTINGS. */
 export class OriginSession {
   readonly session: ClientHttp2Session;
+  readonly #idleTimeoutMs: number;
   #streams = 0;
   #isUsed = false;
   #lastStream = Number.POSITIVE_INFINITY;
@@ -26,13 +27,16 @@ export class OriginSession {
 
   private constructor(session: ClientHttp2Session, idleTimeoutMs: number) {
     this.session = session;
+    this.#idleTimeoutMs = idleTimeoutMs;
     session.on("error", () => session.destroy());
     session.on("goaway", (_code, lastStream) => {
       this.#lastStream = Math.min(this.#lastStream, lastStream);
       session.close();
     });
     session.on("remoteSettings", () => this.onRoom());
-    session.setTimeout(idleTimeoutMs, () => {
+    session.setTimeout(idleTimeoutMs);
+    // Not the callback of setTimeout(), which is called for the first time-out only.
+    session.on("timeout", () => {
       if (this.isIdle) session.close();
     });
   }
@@ -108,6 +112,8 @@ export class OriginSession {
     const stream = this.session.request(fields, { endStream });
     stream.once("close", () => {
       this.#streams -= 1;
+      // A time-out that came while a stream was open is not repeated, and the end of a stream starts none.
+      if (this.isIdle) this.session.setTimeout(this.#idleTimeoutMs);
       this.onRoom();
     });
     return stream;

@@ -143,7 +143,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
     const { Connection: _ofHttp1, ...headers } = reply.headers;
     if (reply.reason !== undefined && isGrpc(this.#contentType)) {
       this.#onEnding?.();
-      this.writeHead(200, grpcFields({ ...reply, headers }, this.replyFields));
+      this.writeHead(reply.status, grpcFields({ ...reply, headers }, this.replyFields));
       return;
     }
     const isFull = hasContent(reply);

@@ -157,7 +157,11 @@ export class Http2Sessions {
     if (open === undefined) return;
     open.streams += change;
     if (open.streams > 0) open.head.pause();
-    else open.head.resume();
+    else {
+      open.head.resume();
+      // A time-out that came while a stream was open is not repeated, and the end of a stream starts none.
+      session.setTimeout(this.#limits.keepAliveTimeoutMs);
+    }
   }
 
   #onStream(

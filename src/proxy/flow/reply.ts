@@ -182,7 +182,10 @@ const grpcStatuses: Readonly<Record<number, number>> = {
   504: 14,
 };
 
-/** The head of a refusal or a fault for a client of gRPC, which shows neither body nor reason of another response. */
+/**
+ * The head of a refusal or a fault for a client of gRPC, which shows neither body nor reason of another response. A grpc-status
+ * counts beside any status of HTTP (gRPC, HTTP to gRPC status code mapping).
+ */
 export function grpcFields({ status, reason, headers }: Reply, more?: ReplyFields): string[] {
   const { "Content-Type": _ofBody, ...kept } = headers;
   const message = (reason ?? standardPhrase(status)).replaceAll("%", "%25");
