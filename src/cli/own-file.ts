@@ -67,12 +67,23 @@ export function onFreePorts(loaded: LoadedConfig): Config {
   };
 }
 
-/** The same for an instance that only tries what the file says: it leaves nothing behind. */
+/** The same for an instance that only tries what the file says: it leaves nothing behind, and nothing is told of it. */
 export function forProbing(loaded: LoadedConfig, directory: string): Config {
   const config = withReadableAuthority(onFreePorts(loaded), directory);
-  const { spiffe } = config;
-  // The files are those of the proxy that serves.
-  return spiffe === undefined ? config : { ...config, spiffe: { ...spiffe, mirror_files: false } };
+  const { spiffe, audit, session, state, telemetry } = config;
+  const { persist } = session;
+  const { otlp: _told, ...measured } = telemetry;
+  const own = (name: string): { path: string } => ({ path: join(directory, name) });
+  // The files are those of the proxy that serves: a second writer would break its decision log.
+  return {
+    ...config,
+    telemetry: measured,
+    session:
+      persist === undefined ? session : { ...session, persist: { ...persist, ...own("events") } },
+    state: state.store === "file" ? { ...state, ...own("state") } : state,
+    ...(audit === undefined ? {} : { audit: { ...audit, ...own("audit") } }),
+    ...(spiffe === undefined ? {} : { spiffe: { ...spiffe, mirror_files: false } }),
+  };
 }
 
 /** A new authority where that of the file would exist in the memory of another process only. */
