@@ -192,7 +192,7 @@ function fieldLines(headers: readonly string[]): string {
 }
 
 /** RFC 9112 section 4: a client ignores the phrase, so that one which cannot be written is left out. */
-function statusLine(status: number, reason?: string): string {
+export function statusLine(status: number, reason?: string): string {
   const phrase =
     reason !== undefined && writableReason.test(reason)
       ? reason

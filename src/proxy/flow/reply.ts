@@ -1,10 +1,11 @@
 /** The only place that turns a refusal or a fault into a response: HTTP, CONNECT, JSON-RPC or gRPC. */
 import { ProxyError, statusOfCode } from "../../errors.ts";
-import { hasField } from "../../http/headers.ts";
+import { hasField, isFieldValue, isToken } from "../../http/headers.ts";
 import { http } from "../../net/node-http.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import { factKey } from "../../pipeline/facts.ts";
 import type { Denial, Reply, ReplyFields, RpcRefusal } from "../../pipeline/decision.ts";
+import { statusLine } from "../../wire/response-writer.ts";
 
 /** The view of mcp-parser, as far as a response needs it. */
 interface McpRequestFact {
@@ -204,9 +205,14 @@ export function hasContent({ status }: Pick<Reply, "status">): boolean {
 
 /** A whole HTTP/1.1 message, for sockets that have no response object (CONNECT, malformed requests). */
 export function rawReply(reply: Reply): Buffer {
-  const head = [`HTTP/1.1 ${reply.status} ${reply.reason ?? standardPhrase(reply.status)}`];
+  const head: string[] = [];
   const fields = replyFields(reply);
-  for (let at = 0; at < fields.length; at += 2) head.push(`${fields[at]}: ${fields[at + 1]}`);
+  for (let at = 0; at < fields.length; at += 2) {
+    const [name = "", value = ""] = fields.slice(at, at + 2);
+    // A plugin's reply is not of this grammar by birth.
+    if (isToken(name) && isFieldValue(value)) head.push(`${name}: ${value}`);
+  }
   head.push(`Content-Length: ${reply.body.length}`, "Connection: close");
-  return Buffer.concat([Buffer.from(`${head.join("\r\n")}\r\n\r\n`, "latin1"), reply.body]);
+  const text = `${statusLine(reply.status, reply.reason)}${head.join("\r\n")}\r\n\r\n`;
+  return Buffer.concat([Buffer.from(text, "latin1"), reply.body]);
 }

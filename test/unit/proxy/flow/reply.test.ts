@@ -150,6 +150,15 @@ test("a raw reply is a whole message that ends its connection", () => {
   );
 });
 
+test("nothing in a plugin's reply begins another line of it", () => {
+  const body = Buffer.from("no");
+  const headers = { "X-Good": "1", "X-Bad": "1\r\nX-Injected: 1", "X Bad": "1" };
+  const text = rawReply({ status: 403, reason: "No\r\nX-Injected: 1", headers, body }).toString();
+  expect(text).toBe(
+    "HTTP/1.1 403 Forbidden\r\nX-Good: 1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno",
+  );
+});
+
 test.each([
   ["policy.forbidden", "7"],
   ["auth.unauthorized", "16"],
