@@ -1,4 +1,6 @@
 /** HTTP/2 to an origin: every byte of a response, streams that were not processed, and the origin's own limit. */
+import http2, { type ServerHttp2Stream } from "node:http2";
+import type { AddressInfo } from "node:net";
 import tls from "node:tls";
 import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { ProxyError } from "../../../src/errors.ts";
@@ -53,8 +55,16 @@ interface Bench {
 
 async function bench(script: Script, responseTimeoutMs = 10_000): Promise<Bench> {
   const origin = await scriptedHttp2(certificate, script);
-  const { port } = origin;
-  const client = new Http2Origin({
+  const client = clientOf(origin.port, responseTimeoutMs);
+  onTestFinished(() => {
+    client.destroy();
+    origin.close();
+  });
+  return { client, origin };
+}
+
+function clientOf(port: number, responseTimeoutMs = 10_000): Http2Origin {
+  return new Http2Origin({
     authority: `origin.test:${port}`,
     connectTimeoutMs: 10_000,
     responseTimeoutMs,
@@ -70,11 +80,6 @@ async function bench(script: Script, responseTimeoutMs = 10_000): Promise<Bench>
         socket.once("error", reject);
       }),
   });
-  onTestFinished(() => {
-    client.destroy();
-    origin.close();
-  });
-  return { client, origin };
 }
 
 /** What one request came to. */
@@ -90,6 +95,7 @@ function ask(
   client: Http2Origin,
   body: OutgoingRequest["body"],
   started?: (control: RequestControl) => void,
+  headers: string[] = [],
 ): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     let order = "";
@@ -97,7 +103,7 @@ function ask(
     let status = 0;
     client.dispatch(
       permit,
-      { method: body === null ? "GET" : "POST", path: "/", headers: [], body, needsHttp2: true },
+      { method: body === null ? "GET" : "POST", path: "/", headers, body, needsHttp2: true },
       {
         onRequestStart: (control) => started?.(control),
         onResponseStarted: () => undefined,
@@ -363,3 +369,49 @@ test("an origin that never greets ends a request in time", async () => {
   const { client } = await bench(() => () => undefined, 50);
   await expect(ask(client, null).catch(codeOf)).resolves.toBe("upstream.timeout");
 });
+
+describe("the fields of a request", () => {
+  test("reach the origin as they are, repeated ones and those that objects inherit too", async () => {
+    const server = http2.createSecureServer({ ...certificate, strictSingleValueFields: false });
+    const seen = new Promise<string[]>((resolve) => {
+      server.on(
+        "stream",
+        (stream: ServerHttp2Stream, _fields: unknown, _flags: unknown, raw: string[]) => {
+          resolve(raw);
+          stream.respond({ ":status": 200 }, { endStream: true });
+        },
+      );
+    });
+    const port = await listening(server);
+    const client = clientOf(port);
+    onTestFinished(() => {
+      client.destroy();
+      server.close();
+    });
+    const fields = ["user-agent", "one", "user-agent", "two", "constructor", "x", "__proto__", "y"];
+    await ask(client, null, undefined, ["Host", "other.test", ...fields]);
+    const raw = await seen;
+    expect(raw.slice(8)).toEqual(fields);
+    expect(raw[raw.indexOf(":authority") + 1]).toBe("other.test");
+  });
+
+  test("that HTTP/2 cannot carry fail their own request, and take up no place", async () => {
+    const { client, origin } = await bench((connection) => {
+      connection.settings(1);
+      return (next) => {
+        if (endsRequest(next)) connection.respond(next.stream);
+      };
+    });
+    const bad = ["te", "gzip"];
+    await expect(ask(client, null, undefined, bad)).rejects.toMatchObject({ kind: "unsendable" });
+    await expect(ask(client, null, undefined, bad)).rejects.toMatchObject({ kind: "unsendable" });
+    await expect(ask(client, null)).resolves.toMatchObject({ status: 200 });
+    expect(origin.connections).toHaveLength(1);
+  });
+});
+
+function listening(server: http2.Http2SecureServer): Promise<number> {
+  return new Promise((resolve) => {
+    server.listen(0, "127.0.0.1", () => resolve((server.address() as AddressInfo).port));
+  });
+}
