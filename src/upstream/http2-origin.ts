@@ -10,6 +10,7 @@ import { TLSSocket } from "node:tls";
 import { asError, ProxyError } from "../errors.ts";
 import type { ResponseHandler } from "../http/response-handler.ts";
 import { overloaded } from "../net/places.ts";
+import type { StallWatch } from "../net/stall-watch.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import { type Http2SessionOptions, OriginSession } from "./http2-session.ts";
 import { fieldsOf, isWhole, StreamControl, StreamRelay } from "./http2-stream.ts";
@@ -20,6 +21,8 @@ import type { OutgoingRequest } from "./upstream.ts";
 export interface Http2OriginOptions extends Http2SessionOptions {
   readonly responseTimeoutMs: number;
   readonly streamIdleTimeoutMs: number;
+  /** The timer of all streams. */
+  readonly watch: Pick<StallWatch, "add" | "delete">;
   /** Opens a connection: for https a verified one on which h2 was negotiated, in the name of the request that waits longest. */
   open(permit: Permit, signal: AbortSignal): Promise<Socket>;
 }
