@@ -4,20 +4,25 @@
  * Not undici's: it drops what is still buffered of a body when the trailers arrive, so that a slow reader of a gRPC
  * answer loses its end without an error (docs/adr/0011).
  */
+import type { ClientHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import { asError, ProxyError } from "../errors.ts";
 import type { ResponseHandler } from "../http/response-handler.ts";
 import { overloaded } from "../net/places.ts";
+import type { StallWatch } from "../net/stall-watch.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import { type Http2SessionOptions, OriginSession } from "./http2-session.ts";
 import { fieldsOf, isWhole, StreamControl, StreamRelay } from "./http2-stream.ts";
+import { ClientFault } from "../wire/client-fault.ts";
 import type { OutgoingRequest } from "./upstream.ts";
 
 /** Limits of the sessions with one origin. Milliseconds; 0 means none. */
 export interface Http2OriginOptions extends Http2SessionOptions {
   readonly responseTimeoutMs: number;
   readonly streamIdleTimeoutMs: number;
+  /** The timer of all streams. */
+  readonly watch: Pick<StallWatch, "add" | "delete">;
   /** Opens a connection: for https a verified one on which h2 was negotiated, in the name of the request that waits longest. */
   open(permit: Permit, signal: AbortSignal): Promise<Socket>;
 }
@@ -126,7 +131,14 @@ export class Http2Origin {
     const { body } = request;
     clearTimeout(sending.timer);
     this.#waiting.delete(sending);
-    const stream = lent.request(fieldsOf(request, this.#options), body === null);
+    let stream: ClientHttp2Stream;
+    try {
+      stream = lent.request(fieldsOf(request, this.#options), body === null);
+    } catch (error) {
+      const what = "the request has fields that HTTP/2 cannot carry";
+      this.#fail(sending, new ClientFault("unsendable", what, error));
+      return;
+    }
     control.attach(stream);
     const resend = (): boolean => {
       if (refusedBy !== undefined || !lent.didNotProcess(stream) || !isWhole(body)) return false;

@@ -15,6 +15,9 @@ export interface Http2SessionOptions {
 /** Streams per session before another connection is opened, where the origin would take more. */
 const maxStreams = 100;
 
+/** A client may repeat any field: it goes on as it does over HTTP/1.1. The types of Node know this of servers alone. */
+const repeatable = { strictSingleValueFields: false };
+
 /** A session whose origin has sent its SETTINGS. */
 export class OriginSession {
   readonly session: ClientHttp2Session;
@@ -52,6 +55,7 @@ export class OriginSession {
     if (socket.destroyed || socket.readableEnded)
       return Promise.reject(new ProxyError("upstream.reset", `${authority} closed the connection`));
     const session = http2.connect(`${scheme}://${authority}`, {
+      ...repeatable,
       createConnection: () => socket,
       settings: { enablePush: false, initialWindowSize: 1_048_576 },
     });
@@ -105,11 +109,11 @@ export class OriginSession {
     return this.#isUsed;
   }
 
-  /** Opens a stream; the session must have room. */
+  /** Opens a stream; the session must have room. Throws where HTTP/2 cannot carry the fields, and nothing is sent. */
   request(fields: http2.OutgoingHttpHeaders, endStream: boolean): ClientHttp2Stream {
+    const stream = this.session.request(fields, { endStream });
     this.#streams += 1;
     this.#isUsed = true;
-    const stream = this.session.request(fields, { endStream });
     stream.once("close", () => {
       this.#streams -= 1;
       // A time-out that came while a stream was open is not repeated, and the end of a stream starts none.

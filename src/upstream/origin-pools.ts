@@ -236,14 +236,12 @@ export class OriginPools {
   }
 
   #http2Connections(destination: Destination): Connections {
-    const { connectTimeoutMs, responseTimeoutMs, streamIdleTimeoutMs } = this.#options;
     const origin = new Http2Origin({
+      ...this.#options,
       authority: destination.authority,
       scheme: destination.scheme === "https" ? "https" : "http",
-      connectTimeoutMs,
-      responseTimeoutMs,
-      streamIdleTimeoutMs,
       idleTimeoutMs: keepAliveMaxTimeoutMs,
+      watch: this.#watch,
       open: (permit, given) => {
         const signal = this.#signalOf(given);
         return this.#admission.connection(permit, signal, () => this.#open(permit, signal, true));

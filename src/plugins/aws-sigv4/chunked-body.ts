@@ -5,6 +5,7 @@
 import { createHash, type Hash } from "node:crypto";
 import { ProxyError } from "../../errors.ts";
 import type { BodySink, BodySource } from "../../http/body-source.ts";
+import { Gathered } from "../../http/gathered.ts";
 import type { LeavingRequest } from "../../pipeline/plugin.ts";
 import { emptyHash } from "./canonical.ts";
 import { scopeText, sha256, type SigningKeys, type SigningScope } from "./signing-keys.ts";
@@ -56,7 +57,7 @@ export class ChunkResigner {
   #step: Step = "size";
   /** The beginning of a line whose end has not come. */
   #line = "";
-  #held: Buffer[] = [];
+  readonly #held = new Gathered();
   #missing = 0;
   /** Of the budget, for the chunk that is held. */
   #taken = 0;
@@ -103,7 +104,7 @@ export class ChunkResigner {
 
   /** Gives back what is held; nothing more may come. */
   close(): void {
-    this.#held = [];
+    this.#held.clear();
     this.#terms.budget.release(this.#taken);
     this.#taken = 0;
   }
@@ -162,7 +163,7 @@ export class ChunkResigner {
     if (this.#from?.take(digest, this.#given.replace(/\*+$/, "")) === false)
       throw mismatch("a chunk");
     const head = Buffer.from(`${this.#size};chunk-signature=${this.#to.next(digest)}\r\n`);
-    const held = this.#held;
+    const held = this.#held.pieces();
     this.close();
     this.#digest = undefined;
     if (isLast && !hasTrailer) this.#step = "over";

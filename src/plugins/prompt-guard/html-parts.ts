@@ -1,5 +1,5 @@
 /** A page in parts: what its reader sees, and what only a model sees. One pass; nothing is looked for twice. */
-import { resolveReferences } from "../../http/character-references.ts";
+import { resolveReferences } from "../parsers/character-references.ts";
 import { HiddenClasses, isHiddenBy } from "./hidden-style.ts";
 
 /** Something in a page that no reader sees. */

@@ -5,6 +5,7 @@
  * comes of the call becomes one.
  */
 import type { BodySource } from "../../http/body-source.ts";
+import { Gathered } from "../../http/gathered.ts";
 import { parseJsonObject } from "../../http/json-access.ts";
 import { classifyRpc } from "../../http/json-rpc.ts";
 import type { LastSeen } from "../../net/stall-watch.ts";
@@ -48,8 +49,7 @@ export class HeldStream implements Downstream {
   #signs = 0;
   /** Of the response to the call, once there is a head; events are passed as they come. */
   #answer: { readonly status: number; readonly isEvents: boolean } | undefined;
-  #chunks: Buffer[] = [];
-  #bytes = 0;
+  readonly #chunks = new Gathered();
 
   /** Undefined where the client would not understand. */
   static over(
@@ -159,8 +159,7 @@ export class HeldStream implements Downstream {
 
   write(chunk: Buffer): boolean {
     if (!this.isPromised || this.#answer?.isEvents === true) return this.#inner.write(chunk);
-    this.#bytes += chunk.length;
-    if (this.#bytes > this.#maxBytes) this.destroy();
+    if (this.#chunks.length + chunk.length > this.#maxBytes) this.destroy();
     else this.#chunks.push(chunk);
     return true;
   }
@@ -170,8 +169,8 @@ export class HeldStream implements Downstream {
     if (!this.isPromised) this.#inner.end(chunk, trailers);
     else if (this.#answer?.isEvents === true) this.#inner.end(chunk);
     else {
-      const body = Buffer.concat(chunk === undefined ? this.#chunks : [...this.#chunks, chunk]);
-      this.#inner.end(this.#eventOf(this.#answer?.status ?? 0, body));
+      if (chunk !== undefined) this.#chunks.push(chunk);
+      this.#inner.end(this.#eventOf(this.#answer?.status ?? 0, this.#chunks.takeAll()));
     }
   }
 
