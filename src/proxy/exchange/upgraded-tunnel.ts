@@ -5,6 +5,7 @@ import { MessageCounts } from "../../http/web-socket-frame.ts";
 import type { Cancellation } from "../../pipeline/cancellation.ts";
 import { type RequestContext, type RequestFacts, ResponseHalf } from "../../pipeline/context.ts";
 import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
+import type { MessageSource } from "../../pipeline/message-judge.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
 import type { Downstream } from "./downstream.ts";
 import type { Carried, UpgradeRequest } from "./exchange-request.ts";
@@ -66,9 +67,10 @@ export class UpgradedTunnel {
     const { pipeline } = this.#judgedBy;
     this.#gate = MessageGate.of(pipeline, this.#context, limits);
     const { upgrade, headers } = this.#context;
+    const isJudged = (from: MessageSource): boolean => this.#gate?.asksAbout(from) === true;
     const hear =
       upgrade?.toLowerCase() === "websocket"
-        ? pipeline.messages.hearers(this.#context, (from) => this.#gate?.asksAbout(from) === true)
+        ? pipeline.messages.hearers(this.#context, isJudged, limits.budget)
         : undefined;
     if (hear === undefined) return;
     headers.delete("sec-websocket-extensions");
