@@ -2,6 +2,7 @@
 import http2, { type ClientHttp2Stream } from "node:http2";
 import { asError, ProxyError } from "../errors.ts";
 import type { BodySink } from "../http/body-source.ts";
+import { HeaderList } from "../http/headers.ts";
 import type { RequestControl, ResponseHandler } from "../http/response-handler.ts";
 import type { Http2SessionOptions } from "./http2-session.ts";
 import type { OutgoingRequest, StreamedBody } from "./upstream.ts";
@@ -236,22 +237,14 @@ export function fieldsOf(
   request: OutgoingRequest,
   { authority, scheme = "https" }: Pick<Http2SessionOptions, "authority" | "scheme">,
 ): http2.OutgoingHttpHeaders {
-  const fields: Record<string, string | string[]> = {};
-  let host = authority;
-  for (let i = 0; i + 1 < request.headers.length; i += 2) {
-    const name = (request.headers[i] ?? "").toLowerCase();
-    const value = request.headers[i + 1] ?? "";
-    if (name === "host") host = value;
-    else {
-      const known = fields[name];
-      fields[name] = known === undefined ? value : [known, value].flat();
-    }
-  }
+  const fields = new HeaderList([...request.headers]);
+  const host = fields.get("host");
+  fields.delete("host");
   return {
-    ...fields,
+    ...fields.toRecord(),
     ":method": request.method,
     ":scheme": scheme,
-    ":authority": host,
+    ":authority": host ?? authority,
     ":path": request.path,
   };
 }

@@ -1,6 +1,7 @@
 /** A client on one HTTP/2 stream. */
 import { constants, type ServerHttp2Stream } from "node:http2";
 import { type BodySource, ReadableSource } from "../../http/body-source.ts";
+import { HeaderList, isHopByHop, isSameName } from "../../http/headers.ts";
 import { Backlog, type SlowPeer } from "../../net/backlogs.ts";
 import { lingerBytes, lingerMs } from "../../net/linger.ts";
 import type { Denial, Reply, ReplyFields } from "../../pipeline/decision.ts";
@@ -140,7 +141,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
       return;
     }
     if (!this.#open()) return;
-    const { Connection: _ofHttp1, ...headers } = reply.headers;
+    const headers = withoutConnectionFields(reply.headers);
     if (reply.reason !== undefined && isGrpc(this.#contentType)) {
       this.#onEnding?.();
       this.writeHead(reply.status, grpcFields({ ...reply, headers }, this.replyFields));
@@ -263,11 +264,9 @@ export class Http2Downstream implements Downstream, SlowPeer {
 
   #sendTrailers(): void {
     if (this.#stream.destroyed) return;
-    const trailers: Record<string, string | string[]> = {};
-    for (const [name, value] of this.#trailers) add(trailers, name, value);
     try {
       // An empty list ends the stream as well.
-      this.#stream.sendTrailers(trailers);
+      this.#stream.sendTrailers(fieldsOf(this.#trailers.flat()));
       this.#endRequest();
     } catch {
       // This runs in an event of the stream, which catches no error that a hostile origin's field name causes.
@@ -277,16 +276,15 @@ export class Http2Downstream implements Downstream, SlowPeer {
 }
 
 function fieldsOf(headers: readonly string[]): Record<string, string | string[]> {
-  const fields: Record<string, string | string[]> = {};
-  for (let i = 0; i + 1 < headers.length; i += 2)
-    add(fields, headers[i] ?? "", headers[i + 1] ?? "");
-  return fields;
+  return new HeaderList([...headers]).toRecord();
 }
 
-function add(fields: Record<string, string | string[]>, name: string, value: string): void {
-  const key = name.toLowerCase();
-  const known = fields[key];
-  fields[key] = known === undefined ? value : [known, value].flat();
+/** RFC 9113 section 8.2.2: HTTP/2 has none; the challenge of a proxy is for its client all the same. */
+function withoutConnectionFields(headers: ReplyFields): ReplyFields {
+  const kept = Object.entries(headers).filter(
+    ([name]) => !isHopByHop(name) || isSameName(name, "proxy-authenticate"),
+  );
+  return Object.fromEntries(kept);
 }
 
 function ignore(): void {
