@@ -65,8 +65,9 @@ export class WebSocketReader {
     this.#isMasked = side === "client";
   }
 
-  /** Adds bytes as they came; call {@link next} until it has nothing more. */
+  /** Adds bytes as they came; call {@link next} until it has nothing more. Behind a fault nothing is kept. */
   push(chunk: Buffer): void {
+    if (this.#fault !== undefined) return;
     this.#rest = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
   }
 

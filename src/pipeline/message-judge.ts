@@ -1,4 +1,5 @@
 /** Asks the plugins of a pipeline about the messages of an upgraded connection. */
+import type { WebSocketLimits } from "../http/web-socket-reader.ts";
 import type { RequestContext } from "./context.ts";
 import type { Decision, Denial } from "./decision.ts";
 import type { HeardMessage, Message, Plugin } from "./plugin.ts";
@@ -60,7 +61,11 @@ export class MessageJudge {
    * Who hears what both sides say on this connection; undefined where nobody does. Those who judge and cannot refuse hear
    * it, too, unless they are asked together with those who can: nothing waits for them, or fails because of them.
    */
-  hearers(context: RequestContext, isJudged: (from: MessageSource) => boolean): Hear | undefined {
+  hearers(
+    context: RequestContext,
+    isJudged: (from: MessageSource) => boolean,
+    budget: WebSocketLimits["budget"],
+  ): Hear | undefined {
     const steps = new Set(
       this.#hearing.filter(({ plugin }) => plugin.hearsMessages?.(context) === true),
     );
@@ -70,7 +75,7 @@ export class MessageJudge {
         this.#calls[from].some(({ step }) => !isGuard(step) && isAsked[from](step, context)),
     );
     if (steps.size === 0 && observed.length === 0) return undefined;
-    const observe = this.#observer(context);
+    const observe = this.#observer(context, budget);
     return (message) => {
       if (observed.includes(message.from)) observe(message);
       for (const step of steps) {
@@ -84,22 +89,30 @@ export class MessageJudge {
     };
   }
 
-  /** Asks those who cannot refuse, one message after the other; while too many wait, one is not shown, and counted so. */
-  #observer(context: RequestContext): Hear {
+  /**
+   * Asks those who cannot refuse, one message after the other; while too many wait, or there is no memory for more of them,
+   * one is not shown, and counted so.
+   */
+  #observer(context: RequestContext, budget: WebSocketLimits["budget"]): Hear {
     let waiting = 0;
     let last: Promise<unknown> | undefined;
     return (message) => {
       const calls = this.#calls[message.from].filter(({ step }) => !isGuard(step));
-      if (waiting >= maxWaiting) {
+      const { length } = message.data;
+      if (waiting >= maxWaiting || !budget.acquire(length)) {
         const unshown = calls.filter(({ step }) => isAsked[message.from](step, context));
         for (const { step } of unshown) this.#runner.notAsked(step, context, phaseOf[message.from]);
         return;
       }
       const ask = () => this.#judge(context, message, calls);
       const said = last === undefined ? ask() : last.then(ask);
-      if (!(said instanceof Promise)) return;
+      if (!(said instanceof Promise)) {
+        budget.release(length);
+        return;
+      }
       waiting += 1;
       const done = (): void => {
+        budget.release(length);
         waiting -= 1;
         if (waiting === 0) last = undefined;
       };

@@ -299,10 +299,16 @@ export class Pipeline {
     });
   }
 
-  /** Records what a step has decided about a part of a body; the refusal, where it is one. */
-  tookPart(context: RequestContext, step: Step, decision: Decision): Denial | undefined {
-    const settled = this.#runner.settle(context, step, decision);
-    return settled.action === "deny" ? settled.denial : undefined;
+  /** Asks a step about a part of a body that is streamed: what goes on of it, or the refusal. Never throws. */
+  judgePart(
+    context: RequestContext,
+    { step, judge }: StepJudge,
+    { piece, isLast }: { readonly piece: Buffer; readonly isLast: boolean },
+  ): readonly Buffer[] | Denial {
+    const { passed, decision } = this.#runner.judgePart(context, step, () =>
+      judge.push(piece, isLast),
+    );
+    return decision?.action === "deny" ? decision.denial : passed;
   }
 
   /**

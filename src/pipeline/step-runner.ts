@@ -4,7 +4,7 @@ import type { Logger } from "../telemetry/log.ts";
 import type { RequestContext, Stage } from "./context.ts";
 import { type Decision, holdFrame, type Invocation, modify, type Phase, skip } from "./decision.ts";
 import type { Direction } from "./flow.ts";
-import type { Answer, Outcome, BodyAccess, Plugin } from "./plugin.ts";
+import type { Answer, BodyAccess, JudgedPart, Outcome, Plugin } from "./plugin.ts";
 import { type Hook, tracedStep } from "./step-trace.ts";
 
 /** Options of a runner, besides its steps. */
@@ -86,9 +86,15 @@ export class StepRunner {
     return this.#finishSteps.length > 0 && this.#asked.has(context);
   }
 
-  /** Records what a step decided outside of a pass. */
-  settle(context: RequestContext, step: Step, decision: Decision): Decision {
-    return this.#settle({ step, context, view: context, phase: "request" }, decision);
+  /** Asks a step outside of a pass, about a part of a body. */
+  judgePart(context: RequestContext, step: Step, ask: () => JudgedPart): JudgedPart {
+    const asked: Asked = { step, context, view: context, phase: "request" };
+    try {
+      const { passed, decision } = ask();
+      return { passed, decision: decision && this.#settle(asked, decision) };
+    } catch (error) {
+      return { passed: [], decision: this.#fault(asked, error) };
+    }
   }
 
   /** Calls `onFinish` of every plugin that ran for this message. Once; never throws. */

@@ -265,12 +265,14 @@ export function fieldsOf(
   request: OutgoingRequest,
   { authority, scheme = "https" }: Pick<Http2SessionOptions, "authority" | "scheme">,
 ): http2.OutgoingHttpHeaders {
-  const { host = authority, ...fields } = new HeaderList([...request.headers]).toRecord();
+  const fields = new HeaderList([...request.headers]);
+  const host = fields.get("host");
+  fields.delete("host");
   return {
-    ...fields,
+    ...fields.toRecord(),
     ":method": request.method,
     ":scheme": scheme,
-    ":authority": String(host),
+    ":authority": host ?? authority,
     ":path": request.path,
   };
 }

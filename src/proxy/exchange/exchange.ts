@@ -27,6 +27,7 @@ import { outgoingMessage } from "./outgoing-message.ts";
 import type { RequestBody } from "./request-body.ts";
 import type { FlowControl, ResponseSink } from "./response-sink.ts";
 import { ResponseSinks } from "./response-sinks.ts";
+import type { ReplacedResponse } from "./response-sink.ts";
 import { UpgradedTunnel } from "./upgraded-tunnel.ts";
 import { UpstreamRequest } from "./upstream-request.ts";
 
@@ -204,14 +205,21 @@ class Exchange implements LiveExchange, Holder {
     if (this.#isOver) taken.release?.();
     else this.#releaseBody = taken.release;
     this.#bufferedBytes = taken.bytes?.length ?? 0;
-    const isStopped = this.#cancelled || this.#denial !== undefined;
-    return isStopped ? undefined : this.#judgeWith(taken.bytes);
+    return this.#isStopped ? undefined : this.#judgeWith(taken.bytes);
   }
 
-  /** A part of a streamed body was refused: the origin has not got its end, and the client gets the refusal. */
+  /** The client has its response, or has disconnected. */
+  get #isStopped(): boolean {
+    return this.#cancelled || this.#denial !== undefined;
+  }
+
+  /**
+   * A part of a streamed body was refused, or more would go by than is allowed: the origin has not got its end, and the client
+   * gets the refusal, or a cut where its response has begun.
+   */
   #refuseMidway(denial: Denial): void {
-    if (this.#denial !== undefined || this.#cancelled) return;
-    this.#upstream?.abort("what goes by was refused");
+    if (this.#isStopped) return;
+    this.#drop("what goes by was refused");
     this.#cancellation.abort();
     this.#denial = denial;
     this.#refused = true;
@@ -223,7 +231,7 @@ class Exchange implements LiveExchange, Holder {
     const arriving = this.#arriving;
     if (arriving !== undefined) {
       this.#arriving = undefined;
-      return arriving.then(() => (this.#cancelled ? undefined : this.#judgeWith(body)));
+      return arriving.then(() => (this.#isStopped ? undefined : this.#judgeWith(body)));
     }
     const startedAt = performance.now();
     const verdict = this.#pipeline.runRequest(this.#context);
@@ -240,8 +248,8 @@ class Exchange implements LiveExchange, Holder {
     const { recorder } = this.#services;
     this.#request.downstream.replyFields = this.#context.replyFields;
     recorder.phase(this.#context, "pipeline", startedAt);
-    // It was stopped while a plugin was waited for, and its client has its response.
-    if (this.#denial !== undefined) return undefined;
+    // Meanwhile, so that it is recorded already: what is told of it now would stay for good.
+    if (this.#isStopped) return undefined;
     if (verdict.kind === "denial") {
       this.#refuse(verdict.denial);
       return undefined;
@@ -259,7 +267,7 @@ class Exchange implements LiveExchange, Holder {
   }
 
   #send(permit: Permit, buffered: Buffer | undefined): void {
-    if (this.#cancelled || this.#denial !== undefined) return;
+    if (this.#isStopped) return;
     const { confirm, runtime, downstream } = this.#request;
     const confirming = confirm?.(permit, runtime.upstream, this.#cancellation);
     if (confirming !== undefined) {
@@ -340,8 +348,8 @@ class Exchange implements LiveExchange, Holder {
       pipeline: this.#pipeline,
       needs: this.#skipped ? undefined : this.#responseNeeds(),
       meter: this.#meter,
-      onRefused: () => this.#exceeded(),
-      onReplaced: (status, denial) => this.#replaced(status, denial),
+      onRefused: (denial) => this.#refuseMidway(denial),
+      onReplaced: (replaced) => this.#replaced(replaced),
       onFault: (error) => this.#fail(error),
     });
     return this.#sinks.make(control);
@@ -363,9 +371,8 @@ class Exchange implements LiveExchange, Holder {
     this.#tunnel.open({
       headers: receipt === undefined ? headers : withReceipt(headers, receipt()),
       socket,
-      downstream: this.#request.downstream,
-      isOver: () => this.#cancelled || this.#denial !== undefined,
-      onReplaced: (status, denial) => this.#replaced(status, denial),
+      isOver: () => this.#isStopped,
+      onReplaced: (replaced) => this.#replaced(replaced),
       onFault: (error) => this.#fail(error),
       onCarrying: (carrying) => {
         this.#switched = carrying.then((carried) => {
@@ -378,11 +385,18 @@ class Exchange implements LiveExchange, Holder {
     });
   }
 
-  /** The client got a response other than the upstream's. */
-  #replaced(status: number, denial: Denial | undefined): void {
+  /** The client gets a response other than the upstream's. */
+  #replaced({ status, denial, reply }: ReplacedResponse): void {
     this.#denial = denial;
     this.#status = status;
-    this.#upstream?.abort("the answer was replaced");
+    if (reply !== undefined) this.#reply(reply);
+    this.#drop("the answer was replaced");
+  }
+
+  /** What the upstream still says is nobody's, whatever plugins make of it. */
+  #drop(why: string): void {
+    this.#sinks?.close();
+    this.#upstream?.abort(why);
   }
 
   #refuse(denial: Denial): void {
@@ -393,15 +407,9 @@ class Exchange implements LiveExchange, Holder {
     this.#reply(reply);
   }
 
-  /** More than was allowed would go by: the client gets the refusal, or a cut where its response has begun. */
-  #exceeded(): void {
-    const denial = this.#meter?.denial;
-    if (denial !== undefined) this.#refuseMidway(denial);
-  }
-
   /** Answers with an error, or cuts the connection when the response has begun: a cut must be visible. */
   #fail(error: unknown): void {
-    if (this.#denial !== undefined || this.#cancelled || this.#isStalled()) return;
+    if (this.#isStopped || this.#isStalled()) return;
     const denial = denialOf(error);
     this.#denial = denial;
     if (!(error instanceof ProxyError)) {
@@ -411,7 +419,7 @@ class Exchange implements LiveExchange, Holder {
       );
     }
     this.#refused = statusOf(denial) === 403 || denial.code === "request.misdirected";
-    this.#upstream?.abort("the exchange failed");
+    this.#drop("the exchange failed");
     const { downstream } = this.#request;
     if (downstream.headSent) {
       downstream.destroy();
@@ -440,7 +448,7 @@ class Exchange implements LiveExchange, Holder {
       this.#denial = stalled;
       if (this.#status === 0 && headSent) this.#status = statusOf(stalled);
       this.#cancellation.abort();
-      this.#upstream?.abort("the client stalled");
+      this.#drop("the client stalled");
     }
     return true;
   }

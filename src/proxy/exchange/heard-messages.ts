@@ -38,8 +38,10 @@ export class HeardMessages extends MessageCounts {
     for (;;) {
       const item = reader.next();
       if (item === undefined) return;
-      if (item.kind === "text" || item.kind === "binary") this.#hear({ from, ...item });
-      reader.release();
+      const isMessage = item.kind === "text" || item.kind === "binary";
+      if (isMessage) this.#hear({ from, ...item });
+      // Between the fragments of a message there may be control frames.
+      if (isMessage || item.kind === "fault") reader.release();
       if (item.kind === "fault") return;
     }
   }

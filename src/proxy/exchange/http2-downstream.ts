@@ -1,7 +1,7 @@
 /** A client on one HTTP/2 stream. */
 import { constants, type ServerHttp2Stream } from "node:http2";
 import { type BodySource, ReadableSource } from "../../http/body-source.ts";
-import { HeaderList } from "../../http/headers.ts";
+import { HeaderList, isHopByHop, isSameName } from "../../http/headers.ts";
 import { Backlog, type SlowPeer } from "../../net/backlogs.ts";
 import { lingerBytes, lingerMs } from "../../net/linger.ts";
 import type { Denial, Reply, ReplyFields } from "../../pipeline/decision.ts";
@@ -141,7 +141,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
       return;
     }
     if (!this.#open()) return;
-    const { Connection: _ofHttp1, ...headers } = reply.headers;
+    const headers = withoutConnectionFields(reply.headers);
     if (reply.reason !== undefined && isGrpc(this.#contentType)) {
       this.#onEnding?.();
       this.writeHead(reply.status, grpcFields({ ...reply, headers }, this.replyFields));
@@ -277,6 +277,14 @@ export class Http2Downstream implements Downstream, SlowPeer {
 
 function fieldsOf(headers: readonly string[]): Record<string, string | string[]> {
   return new HeaderList([...headers]).toRecord();
+}
+
+/** RFC 9113 section 8.2.2: HTTP/2 has none; the challenge of a proxy is for its client all the same. */
+function withoutConnectionFields(headers: ReplyFields): ReplyFields {
+  const kept = Object.entries(headers).filter(
+    ([name]) => !isHopByHop(name) || isSameName(name, "proxy-authenticate"),
+  );
+  return Object.fromEntries(kept);
 }
 
 function ignore(): void {

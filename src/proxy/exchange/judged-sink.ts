@@ -18,7 +18,12 @@ import type { Downstream } from "./downstream.ts";
 import { BudgetReservation } from "../flow/budget-reservation.ts";
 import { HeldFrames } from "./held-frames.ts";
 import { codingOf, responseTooLarge, unreadable } from "./response-head.ts";
-import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
+import {
+  DirectSink,
+  type FlowControl,
+  type ReplacedResponse,
+  type ResponseSink,
+} from "./response-sink.ts";
 
 /** What the judged path needs of its exchange. */
 export interface JudgedSinkOptions {
@@ -30,7 +35,7 @@ export interface JudgedSinkOptions {
   readonly maxBodyBytes: number;
   readonly budget: BodyBudget;
   /** The response was refused by the pipeline or a limit, or replaced: the upstream is no longer needed. */
-  onReplaced(status: number, denial?: Denial): void;
+  onReplaced(this: void, replaced: ReplacedResponse): void;
   onFault(error: unknown): void;
 }
 
@@ -353,11 +358,12 @@ export class JudgedSink implements ResponseSink {
   }
 
   #passes(verdict: ResponseVerdict): verdict is Extract<ResponseVerdict, { kind: "pass" }> {
+    if (this.#over) return false;
     if (verdict.kind === "pass") return true;
     if (verdict.kind === "reply") {
+      const { reply } = verdict;
       this.#over = true;
-      this.#options.downstream.reply(verdict.reply);
-      this.#options.onReplaced(verdict.reply.status);
+      this.#options.onReplaced({ status: reply.status, reply });
       return false;
     }
     this.#refuse(verdict.denial);
@@ -368,13 +374,15 @@ export class JudgedSink implements ResponseSink {
   #refuse(denial: Denial): void {
     if (this.#over) return;
     this.#over = true;
-    const { downstream, context } = this.#options;
-    if (!downstream.headSent) downstream.reply(renderResponseRefusal(denial, context));
-    else {
-      const event = this.#reader instanceof SseReader ? refusalEvent(denial) : undefined;
-      if (event === undefined) downstream.cut();
-      else downstream.end(event);
+    const { downstream, context, onReplaced } = this.#options;
+    const status = statusOf(denial);
+    if (!downstream.headSent) {
+      onReplaced({ status, denial, reply: renderResponseRefusal(denial, context) });
+      return;
     }
-    this.#options.onReplaced(statusOf(denial), denial);
+    const event = this.#reader instanceof SseReader ? refusalEvent(denial) : undefined;
+    if (event === undefined) downstream.cut();
+    else downstream.end(event);
+    onReplaced({ status, denial });
   }
 }

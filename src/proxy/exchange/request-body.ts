@@ -269,20 +269,17 @@ export class JudgedBody implements BodySource, BodySink {
     if (this.#isRefused) return false;
     const { judges, pipeline, context } = this.#options;
     let parts: readonly Buffer[] = chunk.length === 0 ? [] : [chunk];
-    for (const { step, judge } of judges) {
+    for (const judge of judges) {
       const passed: Buffer[] = [];
       const pieces = isLast && parts.length === 0 ? [nothing] : parts;
       for (const [at, piece] of pieces.entries()) {
-        const judged = judge.push(piece, isLast && at === pieces.length - 1);
-        const denial =
-          judged.decision === undefined
-            ? undefined
-            : pipeline.tookPart(context, step, judged.decision);
-        if (denial !== undefined) {
-          this.#refuse(denial);
+        const isEnd = isLast && at === pieces.length - 1;
+        const judged = pipeline.judgePart(context, judge, { piece, isLast: isEnd });
+        if ("code" in judged) {
+          this.#refuse(judged);
           return false;
         }
-        passed.push(...judged.passed);
+        passed.push(...judged);
       }
       parts = passed;
     }

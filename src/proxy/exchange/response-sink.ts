@@ -1,4 +1,5 @@
 /** Where an upstream's response goes: straight to the client, as fast as the client reads. */
+import type { Denial, Reply } from "../../pipeline/decision.ts";
 import type { Downstream } from "./downstream.ts";
 import { contentLengthOf } from "./response-head.ts";
 
@@ -8,6 +9,14 @@ export interface FlowControl {
   readonly mayHaveTrailers?: boolean;
   pause(): void;
   resume(): void;
+}
+
+/** What the client gets in place of the upstream's response. */
+export interface ReplacedResponse {
+  readonly status: number;
+  readonly denial?: Denial | undefined;
+  /** Absent where its end was written into the response that had begun. */
+  readonly reply?: Reply;
 }
 
 /** Takes one response in order: start, data…, end. */

@@ -7,7 +7,12 @@ import type { Pipeline } from "../../pipeline/pipeline.ts";
 import { EchoFreeSink } from "./echo-free-sink.ts";
 import type { ExchangeRequest, ExchangeServices } from "./exchange-request.ts";
 import { JudgedSink } from "./judged-sink.ts";
-import { DirectSink, type FlowControl, type ResponseSink } from "./response-sink.ts";
+import {
+  DirectSink,
+  type FlowControl,
+  type ReplacedResponse,
+  type ResponseSink,
+} from "./response-sink.ts";
 
 /** Options of {@link ResponseSinks}. */
 export interface ResponseSinkOptions {
@@ -19,8 +24,8 @@ export interface ResponseSinkOptions {
   readonly needs: ResponseNeeds | undefined;
   readonly meter: ByteMeter | undefined;
   /** The meter has refused what came. */
-  onRefused(this: void): void;
-  onReplaced(this: void, status: number, denial: Denial | undefined): void;
+  onRefused(this: void, denial: Denial): void;
+  onReplaced(this: void, replaced: ReplacedResponse): void;
   onFault(this: void, error: unknown): void;
 }
 
@@ -82,14 +87,21 @@ export class ResponseSinks {
 }
 
 /** Counts a response on its way; one that is refused ends at the next chunk, or as soon as that is known. */
-function meteredSink(sink: ResponseSink, meter: ByteMeter, onRefused: () => void): ResponseSink {
+function meteredSink(
+  sink: ResponseSink,
+  meter: ByteMeter,
+  onRefused: (denial: Denial) => void,
+): ResponseSink {
+  const refuse = (): void => {
+    if (meter.denial !== undefined) onRefused(meter.denial);
+  };
   return {
     start: (status, headers, reason) => sink.start(status, headers, reason),
     data: (chunk) => {
       const said = meter.pass("server", chunk.length);
-      if (said === false) onRefused();
+      if (said === false) refuse();
       else sink.data(chunk);
-      if (said instanceof Promise) void said.then((isPassed) => isPassed || onRefused());
+      if (said instanceof Promise) void said.then((isPassed) => isPassed || refuse());
     },
     get isDrained() {
       return sink.isDrained === true;

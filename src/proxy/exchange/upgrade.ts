@@ -1,6 +1,7 @@
 /** A request that turned into a tunnel: 101 is sent, and both connections are spliced, or judged by message. */
 import type { ServerHttp2Stream } from "node:http2";
 import type { Duplex } from "node:stream";
+import { HeaderList } from "../../http/headers.ts";
 import type { Backlogs } from "../../net/backlogs.ts";
 import { splice } from "../../net/splice.ts";
 import type { StallWatch } from "../../net/stall-watch.ts";
@@ -57,12 +58,9 @@ export function streamUpgrade(parts: StreamUpgrade): UpgradeRequest {
   return {
     protocol,
     async switchTo(headers: string[], upstream: Duplex, terms: SwitchTerms) {
-      const fields: Record<string, string> = {};
-      for (let i = 0; i + 1 < headers.length; i += 2) {
-        const name = (headers[i] ?? "").toLowerCase();
-        if (name !== "sec-websocket-accept") fields[name] = headers[i + 1] ?? "";
-      }
-      stream.respond({ ...fields, ":status": 200 });
+      const fields = new HeaderList(headers);
+      fields.delete("sec-websocket-accept");
+      stream.respond({ ...fields.toRecord(), ":status": 200 });
       return carry(parts, stream, upstream, { ...terms, head: Buffer.alloc(0) });
     },
   };

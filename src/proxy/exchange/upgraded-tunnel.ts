@@ -4,12 +4,13 @@ import { HeaderList } from "../../http/headers.ts";
 import { MessageCounts } from "../../http/web-socket-frame.ts";
 import type { Cancellation } from "../../pipeline/cancellation.ts";
 import { type RequestContext, type RequestFacts, ResponseHalf } from "../../pipeline/context.ts";
-import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
+import type { ResponseVerdict } from "../../pipeline/decision.ts";
+import type { MessageSource } from "../../pipeline/message-judge.ts";
 import type { Pipeline } from "../../pipeline/pipeline.ts";
-import type { Downstream } from "./downstream.ts";
 import type { Carried, UpgradeRequest } from "./exchange-request.ts";
 import { HeardMessages } from "./heard-messages.ts";
 import { MessageGate, type MessageLimits } from "./message-gate.ts";
+import type { ReplacedResponse } from "./response-sink.ts";
 import { renderResponseRefusal } from "../flow/reply.ts";
 import { upstreamFault } from "../flow/upstream-fault.ts";
 import type { JudgedBy, OpenTunnel, TunnelRegistry } from "../flow/tunnel-registry.ts";
@@ -18,11 +19,10 @@ import type { JudgedBy, OpenTunnel, TunnelRegistry } from "../flow/tunnel-regist
 export interface SwitchedResponse {
   readonly headers: string[];
   readonly socket: Duplex;
-  readonly downstream: Downstream;
   /** True once the client has its response, or has disconnected. */
   isOver(): boolean;
   /** The pipeline gave another response than the upstream's. */
-  onReplaced(status: number, denial: Denial | undefined): void;
+  onReplaced(replaced: ReplacedResponse): void;
   onFault(error: unknown): void;
   /** Both connections are taken over; the promise never rejects. */
   onCarrying(carrying: Promise<Carried>): void;
@@ -66,9 +66,10 @@ export class UpgradedTunnel {
     const { pipeline } = this.#judgedBy;
     this.#gate = MessageGate.of(pipeline, this.#context, limits);
     const { upgrade, headers } = this.#context;
+    const isJudged = (from: MessageSource): boolean => this.#gate?.asksAbout(from) === true;
     const hear =
       upgrade?.toLowerCase() === "websocket"
-        ? pipeline.messages.hearers(this.#context, (from) => this.#gate?.asksAbout(from) === true)
+        ? pipeline.messages.hearers(this.#context, isJudged, limits.budget)
         : undefined;
     if (hear === undefined) return;
     headers.delete("sec-websocket-extensions");
@@ -77,7 +78,7 @@ export class UpgradedTunnel {
 
   /** Judges the response that announces the new protocol, and carries the connection where it may pass. */
   open(switched: SwitchedResponse): void {
-    const { headers, socket, downstream } = switched;
+    const { headers, socket } = switched;
     const failed = (error: unknown): void => {
       // Invalid fields of the upstream, or a client that has just disconnected: the connection was not taken over.
       socket.destroy();
@@ -112,8 +113,7 @@ export class UpgradedTunnel {
         verdict.kind === "reply"
           ? verdict.reply
           : renderResponseRefusal(verdict.denial, this.#context);
-      downstream.reply(reply);
-      switched.onReplaced(reply.status, denial);
+      switched.onReplaced({ status: reply.status, denial, reply });
     };
     pipeline.runResponse(this.#context).then(follow, failed);
   }

@@ -161,10 +161,13 @@ function jsonReply(status: number, json: string, headers: Denial["headers"]): Re
   };
 }
 
-/** The fields of a reply as a flat list, one line for each value, with those of `more` that it has not itself. */
+/**
+ * The fields of a reply as a flat list, one line for each value, with those of `more` that it has not itself. A plugin's reply
+ * is not of the grammar of HTTP by birth: what cannot be written is left out, and the refusal arrives all the same.
+ */
 export function replyFields({ headers }: Pick<Reply, "headers">, more?: ReplyFields): string[] {
-  const lines = Object.entries(headers).flatMap(([name, value]) =>
-    typeof value === "string" ? [name, value] : value.flatMap((one) => [name, one]),
+  const lines = Object.entries(headers).flatMap(([name, values]) =>
+    [values].flat().flatMap((value) => (isToken(name) && isFieldValue(value) ? [name, value] : [])),
   );
   if (more === undefined) return lines;
   const added = Object.entries(more).filter(([name]) => !hasField(lines, name));
@@ -208,9 +211,7 @@ export function rawReply(reply: Reply): Buffer {
   const head: string[] = [];
   const fields = replyFields(reply);
   for (let at = 0; at < fields.length; at += 2) {
-    const [name = "", value = ""] = fields.slice(at, at + 2);
-    // A plugin's reply is not of this grammar by birth.
-    if (isToken(name) && isFieldValue(value)) head.push(`${name}: ${value}`);
+    head.push(`${fields[at]}: ${fields[at + 1]}`);
   }
   head.push(`Content-Length: ${reply.body.length}`, "Connection: close");
   const text = `${statusLine(reply.status, reply.reason)}${head.join("\r\n")}\r\n\r\n`;

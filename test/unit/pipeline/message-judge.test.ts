@@ -1,5 +1,6 @@
 /** Messages of an upgraded connection: who is asked, what ends the connection, and how much is kept of it. */
 import { expect, test } from "vitest";
+import { BodyBudget } from "../../../src/http/body.ts";
 import {
   allow,
   deny,
@@ -118,7 +119,7 @@ test("who cannot refuse is shown so many messages at a time, and those that are 
     onInvocation: (_direction, { action, phase, reason }) =>
       counted.push(`${action} ${phase} ${reason}`),
   });
-  const hear = messages.hearers(message(), () => false);
+  const hear = messages.hearers(message(), () => false, new BodyBudget(1_000));
   for (let sent = 0; sent < 100; sent += 1) hear?.(hello);
   expect(shown).toBe(1);
   expect(counted).toEqual(Array.from({ length: 84 }, () => "skip request not_shown"));
@@ -127,4 +128,24 @@ test("who cannot refuse is shown so many messages at a time, and those that are 
   expect(shown).toBe(16);
   hear?.(hello);
   expect(shown).toBe(17);
+});
+
+test("what waits for those who cannot refuse is counted, and without memory for it not shown", async () => {
+  const { promise, resolve } = Promise.withResolvers<undefined>();
+  const budget = new BodyBudget(hello.data.length * 2);
+  let shown = 0;
+  const slow: Plugin = {
+    onMessage: () => {
+      shown += 1;
+      return promise;
+    },
+  };
+  const { messages } = pipelineOf([{ plugin: slow, onError: "observe" }]);
+  const hear = messages.hearers(message(), () => false, budget);
+  for (let sent = 0; sent < 3; sent += 1) hear?.(hello);
+  expect(budget.usedBytes).toBe(hello.data.length * 2);
+  resolve(undefined);
+  await new Promise((settled) => setImmediate(settled));
+  expect(shown).toBe(2);
+  expect(budget.usedBytes).toBe(0);
 });

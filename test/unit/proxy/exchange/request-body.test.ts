@@ -7,7 +7,9 @@ import {
   type BodySource,
   ReadableSource,
 } from "../../../../src/http/body-source.ts";
-import { RequestBody } from "../../../../src/proxy/exchange/request-body.ts";
+import { JudgedBody, RequestBody } from "../../../../src/proxy/exchange/request-body.ts";
+import { pipelineOf } from "../../../support/pipeline-of.ts";
+import { message } from "../../../support/plugin-bench.ts";
 
 /** A source that gives what the test says, at once. */
 class Source implements BodySource {
@@ -210,4 +212,32 @@ test("the memory of a chunk may go when the sink is done with it and it is kept 
   kept?.body.forget();
   kept?.source.give("b");
   expect(kept?.body.isDrained).toBe(true);
+});
+
+test("a judge that fails refuses the body, of which nothing more goes on", () => {
+  const pipeline = pipelineOf([{}]);
+  const [step] = pipeline.steps;
+  const push = (piece: Buffer): { passed: Buffer[] } => {
+    if (piece.toString() === "bad") throw new Error("the judge fails");
+    return { passed: [piece] };
+  };
+  const source = new Source();
+  const sink = new Sink();
+  const refused: unknown[] = [];
+  const context = message();
+  const body = new JudgedBody({
+    source,
+    judges: step === undefined ? [] : [{ step, judge: { keepsLength: true, keptBytes: 0, push } }],
+    pipeline,
+    context,
+    budget: new BodyBudget(100),
+    onRefused: (denial) => refused.push(denial),
+  });
+  body.open(sink);
+  source.give("good");
+  source.give("bad");
+  source.sink?.end();
+  expect(sink.text).toBe("good");
+  expect(refused).toMatchObject([{ code: "plugin.fault", plugin: "step-0" }]);
+  expect(context.invocations).toMatchObject([{ action: "deny", reason: "plugin_fault" }]);
 });
