@@ -261,9 +261,13 @@ function mismatch(what: string): ProxyError {
 /** A whole body, signed anew. */
 export function resignedWhole(body: Buffer, terms: ChunkTerms): Buffer {
   const resigner = new ChunkResigner(terms);
-  const made = resigner.push(body);
-  resigner.end();
-  return Buffer.concat(made);
+  try {
+    const made = resigner.push(body);
+    resigner.end();
+    return Buffer.concat(made);
+  } finally {
+    resigner.close();
+  }
 }
 
 /** A body that is signed anew on its way. */
@@ -297,8 +301,8 @@ export class ResignedBody implements BodySource, BodySink {
   }
 
   close(): void {
-    this.#isFailed = true;
-    this.#resigner.close();
+    this.#stop();
+    this.#source.close?.();
   }
 
   data(chunk: Buffer): boolean {
@@ -326,7 +330,12 @@ export class ResignedBody implements BodySource, BodySink {
 
   fail(error: Error): void {
     if (this.#isFailed) return;
-    this.close();
+    this.#stop();
     this.#sink?.fail(error);
+  }
+
+  #stop(): void {
+    this.#isFailed = true;
+    this.#resigner.close();
   }
 }
