@@ -92,7 +92,7 @@ class EgressPolicy implements Plugin {
         const path = ["policy_file"];
         problem =
           error instanceof PluginConfigError ? error : new PluginConfigError([{ path, message }]);
-        if (isMissing) this.#missingSince ??= this.#deps.clock.now();
+        this.#missingSince = isMissing ? (this.#missingSince ?? this.#deps.clock.now()) : undefined;
         if (!isInUse) return;
         this.#deps.count("policy_rejected");
         this.#deps.log.error({ problem: message }, "policy file not used, the last good one stays");
