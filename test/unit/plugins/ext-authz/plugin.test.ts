@@ -11,7 +11,7 @@ import {
   textOf,
 } from "../../../../src/grpc/protobuf.ts";
 import type { RequestContext } from "../../../../src/pipeline/context.ts";
-import type { Answer, OperatorFetch } from "../../../../src/pipeline/plugin.ts";
+import type { Answer, OperatorFetch, OperatorRequest } from "../../../../src/pipeline/plugin.ts";
 import { extAuthz } from "../../../../src/plugins/ext-authz/plugin.ts";
 import { mcpParser } from "../../../../src/plugins/parsers/mcp.ts";
 import { TestAuthority } from "../../../support/certs.ts";
@@ -85,6 +85,21 @@ test("what a service changes of a batch is changed once, and each message is ask
   expect(asked).toEqual(["/mcp", "/mcp"]);
   expect(context.path).toBe("/behind/mcp");
   expect(context.headers.getAll("x-team")).toEqual(["blue"]);
+});
+
+test("a service over HTTP is told fields of every name", async () => {
+  let told: OperatorRequest | undefined;
+  const fetch: OperatorFetch = (_url, request) => {
+    told = request;
+    return Promise.resolve({ status: 200, headers: {}, body: Buffer.alloc(0) });
+  };
+  const http_service = {
+    server_uri: { uri: "http://authz.example" },
+    authorization_request: { allowed_headers: { patterns: ["constructor"] } },
+  };
+  const plugin = new PluginBench(fetch).create(extAuthz, { http_service });
+  await plugin.onRequest?.(message({ headers: { constructor: ["a", "b"] } }));
+  expect(told?.headers).toMatchObject({ constructor: "a, b" });
 });
 
 test("is ready as soon as its client certificate is there, without a request", async () => {
