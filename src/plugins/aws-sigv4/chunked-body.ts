@@ -262,9 +262,13 @@ function mismatch(what: string): ProxyError {
 /** A whole body, signed anew. */
 export function resignedWhole(body: Buffer, terms: ChunkTerms): Buffer {
   const resigner = new ChunkResigner(terms);
-  const made = resigner.push(body);
-  resigner.end();
-  return Buffer.concat(made);
+  try {
+    const made = resigner.push(body);
+    resigner.end();
+    return Buffer.concat(made);
+  } finally {
+    resigner.close();
+  }
 }
 
 /** A body that is signed anew on its way. */
@@ -298,8 +302,8 @@ export class ResignedBody implements BodySource, BodySink {
   }
 
   close(): void {
-    this.#isFailed = true;
-    this.#resigner.close();
+    this.#stop();
+    this.#source.close?.();
   }
 
   data(chunk: Buffer): boolean {
@@ -327,7 +331,12 @@ export class ResignedBody implements BodySource, BodySink {
 
   fail(error: Error): void {
     if (this.#isFailed) return;
-    this.close();
+    this.#stop();
     this.#sink?.fail(error);
+  }
+
+  #stop(): void {
+    this.#isFailed = true;
+    this.#resigner.close();
   }
 }

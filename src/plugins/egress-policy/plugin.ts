@@ -36,7 +36,7 @@ import { type BodyFacts, graphqlFacts, hasGraphqlQuery, readBodyFacts } from "./
 import { messageFacts } from "./message.ts";
 import { addressesOf } from "./addresses.ts";
 import { questionOf } from "./question.ts";
-import { denialCode, remedyOf } from "./remedy.ts";
+import { denialCode, remedyOf, toldOf } from "./remedy.ts";
 import { makePolicy, maxPolicyBytes } from "./source.ts";
 import { asSpelt, targetOf } from "./target.ts";
 import { WatchedFile } from "../../files/watched-file.ts";
@@ -92,7 +92,7 @@ class EgressPolicy implements Plugin {
         const path = ["policy_file"];
         problem =
           error instanceof PluginConfigError ? error : new PluginConfigError([{ path, message }]);
-        if (isMissing) this.#missingSince ??= this.#deps.clock.now();
+        this.#missingSince = isMissing ? (this.#missingSince ?? this.#deps.clock.now()) : undefined;
         if (!isInUse) return;
         this.#deps.count("policy_rejected");
         this.#deps.log.error({ problem: message }, "policy file not used, the last good one stays");
@@ -183,7 +183,8 @@ class EgressPolicy implements Plugin {
     if (read === undefined) return undefined;
     const [path] = spelling.readings;
     const facts: RequestFacts = { ...connection, method: websocketText, path, query, ...read };
-    const decision = this.#decide(this.#policy, facts, spelling);
+    const judged = this.#decide(this.#policy, facts, spelling);
+    const decision = judged.audited ?? judged;
     // A connection may have any number of them: those that are good leave no record. Its upgrade was approved.
     if (decision.effect === "allow" || decision.code === "approval-of-host") return undefined;
     const decided = this.#refusalOf(context, facts, decision, facts);
@@ -263,8 +264,10 @@ class EgressPolicy implements Plugin {
     if (ranges !== undefined) context.limitAddresses(ranges);
     // The CONNECT that carries it has been approved.
     if (decision.code === "approval-of-host" && context.flow.parentId !== undefined)
-      return allow("approved_tunnel");
-    const told = { ...decision, ...facts, method: request?.method, path: request?.path };
+      return decision.audited === undefined
+        ? allow("approved_tunnel")
+        : this.#refusalOf(context, facts, decision.audited, request);
+    const told = toldOf(facts, decision, request);
     return askPerson(this.#gate, context, questionOf(decision, told, this.#policy.keys));
   }
 
@@ -274,23 +277,13 @@ class EgressPolicy implements Plugin {
     decision: PolicyDecision,
     request?: RequestFacts,
   ): Decision {
-    const { effect, code, reason, entry, rule, inspection } = decision;
+    const { effect, code, reason, entry, rule } = decision;
     const where = {
       ...(entry === undefined ? {} : { policy: entry }),
       ...(rule === undefined ? {} : { rule }),
     };
     const details = { ...where, code, binary: facts.binary ?? unresolvedBinary };
-    const told = {
-      host: facts.host,
-      port: facts.port,
-      code,
-      binary: facts.binary,
-      entry,
-      rule,
-      protocol: inspection?.protocol,
-      method: request?.method,
-      path: request?.path,
-    };
+    const told = toldOf(facts, decision, request);
     if (effect !== "allow") this.#denials.record(told, this.#deps.clock.now());
     const ranges = decision.grant === undefined ? undefined : addressesOf(facts, decision.grant);
     if (ranges !== undefined) context.limitAddresses(ranges);

@@ -1,5 +1,5 @@
 import { Cancellation } from "../../../../src/pipeline/cancellation.ts";
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -570,7 +570,9 @@ describe("a policy file", () => {
   });
 
   test("that vanishes keeps the last good policy and makes the proxy not ready after a time", async () => {
-    writeFileSync(path(), fileOf("a.example.com"));
+    const mounted = join(folder, "mounted");
+    writeFileSync(mounted, fileOf("a.example.com"));
+    symlinkSync(mounted, path());
     const plugin = bench.create(egressPolicy, { policy_file: path(), missing_after: "10s" });
     rmSync(path());
     bench.clock.advance(2000);
@@ -578,10 +580,16 @@ describe("a policy file", () => {
     expect((await ask(plugin, "connect", { to: "a.example.com:443" })).action).toBe("allow");
     bench.clock.advance(10_000);
     expect(plugin.ready?.()).toContain("missing for 10 s");
-    writeFileSync(join(folder, "new"), fileOf("a.example.com"));
-    renameSync(join(folder, "new"), path());
+    // The very same file, by another link.
+    symlinkSync(mounted, path());
     bench.clock.advance(2000);
     expect(plugin.ready?.()).toBe(true);
+    rmSync(path());
+    bench.clock.advance(2000);
+    expect(plugin.ready?.()).toBe(true);
+    writeFileSync(path(), "no policy");
+    bench.clock.advance(20_000);
+    expect(plugin.ready?.(), "it is there, and the last good one stays").toBe(true);
   });
 
   test("that cannot be read refuses the start, with every problem and its place", () => {

@@ -518,6 +518,12 @@ describe("what a stranger can make long", () => {
     const items = Array.from({ length: 200 }, () => ({ text: "abc ".repeat(12_000) }));
     expect(await outcome(call("t", { items }))).toMatchObject({ reason: "arguments_refused" });
     expect((await outcome(call("t", { items: items.slice(0, 2) }))).action).toBe("allow");
+    const schema = { properties: { a: { pattern: "x" } } };
+    const against = { name: "d", effect: "deny", tools: ["t"], schema };
+    serve({ rules: [{ name: "r", tools: ["t"] }, against] });
+    const long = { a: "b".repeat(65_537) };
+    expect(await outcome(call("t", long))).toMatchObject({ reason: "rule_denied" });
+    expect((await outcome(call("t", { a: "b" }))).action).toBe("allow");
   });
 
   test("arguments of a hundred thousand values are refused", async () => {
