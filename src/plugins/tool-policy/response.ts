@@ -1,6 +1,7 @@
 /** What a guarded server's responses may carry: tools that the caller may use, and requests that it may be asked. */
 import { isObject, objectOf } from "../../http/json-access.ts";
 import { classifyRpc, errorResponse, type RpcId, type RpcMessage } from "../../http/json-rpc.ts";
+import { hasOddNumber } from "../../http/strict-json.ts";
 import type { RpcRefusal } from "../../pipeline/plugin.ts";
 import type { GuardedServer } from "../../policy/tools/guarded-server.ts";
 import type { Pins } from "../../policy/tools/tool-pins.ts";
@@ -52,14 +53,11 @@ export function filterResponse(
   if (verdicts.every((verdict) => verdict === drop)) return { json: undefined };
   // Read again where a number would be written differently: what is not taken out must not change.
   const text = bytes.toString("utf8");
-  const whole = oddNumber.test(text) ? parseKeepingNumbers(text) : value;
+  const whole = hasOddNumber(text) ? parseKeepingNumbers(text) : value;
   const items: readonly unknown[] = Array.isArray(whole) ? whole : [whole];
   const kept = items.flatMap((item, at) => verdicts[at]?.(item) ?? []);
   return { json: JSON.stringify(Array.isArray(whole) ? kept : kept[0]) };
 }
-
-/** A number that JavaScript would write in another form; what stands in a string may look like one. */
-const oddNumber = /-0|[0-9][eE]|[0-9]{16}|\.[0-9]*0(?![0-9])|\.[0-9]{15}/;
 
 /** Makes of a message what the client gets, in a list that is empty when it gets nothing. */
 type Verdict = (item: unknown) => readonly unknown[];
