@@ -2,7 +2,7 @@
 import { isObject, objectOf } from "../../http/json-access.ts";
 import { classifyRpc, errorResponse, type RpcId, type RpcMessage } from "../../http/json-rpc.ts";
 import { hasOddNumber } from "../../http/strict-json.ts";
-import type { RpcRefusal } from "../../pipeline/plugin.ts";
+import type { PluginDeps, RpcRefusal } from "../../pipeline/plugin.ts";
 import type { GuardedServer } from "../../policy/tools/guarded-server.ts";
 import type { Pins } from "../../policy/tools/tool-pins.ts";
 import type { ToolCaller } from "../../policy/tools/tool-rule.ts";
@@ -30,10 +30,28 @@ export interface ResponseScope {
 }
 
 /** Something that the client does not get. */
-export type Removed =
+type Removed =
   | { readonly kind: "tool"; readonly name: string; readonly isChanged: boolean }
   | { readonly kind: "request"; readonly method: string }
   | { readonly kind: "malformed" };
+
+/** One line per message: a server may send any number of what is taken out. */
+export function tellRemoved(
+  scope: ResponseScope,
+  what: Removed,
+  { count, log }: Pick<PluginDeps, "count" | "log">,
+): void {
+  if (what.kind === "tool" && !what.isChanged) return;
+  count(what.kind === "tool" ? "tool_changed" : "answer_removed");
+  if (scope.isTold) return;
+  scope.isTold = true;
+  const named = what.kind === "tool" ? { tool: what.name.slice(0, 128) } : {};
+  const asked = what.kind === "request" ? { method: what.method.slice(0, 128) } : {};
+  log.warn(
+    { server: scope.server.name, kind: what.kind, ...named, ...asked },
+    "tool-policy: a part of an answer was not forwarded",
+  );
+}
 
 /** What becomes of one body or frame of JSON-RPC: undefined passes it on as it came. */
 export type FilteredResponse = { readonly json: string | undefined } | undefined;
