@@ -2,8 +2,10 @@
 import { describe, expect, test } from "vitest";
 import type { ResponseHalf } from "../../../../src/pipeline/context.ts";
 import { promptGuard } from "../../../../src/plugins/prompt-guard/plugin.ts";
+import { inferenceParser } from "../../../../src/plugins/parsers/inference.ts";
 import { readPage } from "../../../../src/plugins/prompt-guard/html-parts.ts";
 import { scanText } from "../../../../src/plugins/prompt-guard/scan.ts";
+import { inferenceFact } from "../../../../src/protocols/inference-view.ts";
 import { OutputTools, toolOutputs } from "../../../../src/protocols/tool-outputs.ts";
 import { GuardBench, replacedBy } from "../../../support/guard-bench.ts";
 import { message, problemsOf } from "../../../support/plugin-bench.ts";
@@ -230,4 +232,22 @@ describe("what is not looked at", () => {
       problemsOf(promptGuard, { classifier: { url: "http://a", bearer: "a", bearer_file: "b" } }),
     ).toEqual(["classifier.bearer_file: has no effect with bearer"]);
   });
+});
+
+test("a message to an agent that speaks as a model does is judged as a message, with tool_outputs beside", async () => {
+  const guard = new GuardBench({ where: ["requests", "tool_outputs"] });
+  const judged = async (direction: "inbound" | "outbound"): Promise<string | undefined> => {
+    const body = { model: "m", messages: [{ role: "user", content: order }] };
+    const path = "/v1/chat/completions";
+    const context = message({
+      direction,
+      path,
+      body,
+      headers: { "Content-Type": "application/json" },
+    });
+    await inferenceParser.create({ endpoints: [] }, guard.bench.deps).onRequest?.(context);
+    expect(context.facts.has(inferenceFact)).toBe(true);
+    return (await guard.plugin.onRequest?.(context))?.action;
+  };
+  expect([await judged("inbound"), await judged("outbound")]).toEqual(["deny", undefined]);
 });
