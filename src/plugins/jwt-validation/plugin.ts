@@ -271,10 +271,12 @@ class JwtValidation implements Plugin {
   ): Decision | Promise<Decision> {
     const { claims, expiresAt } = token;
     const now = this.#deps.clock.now();
-    const left = expiresAt === undefined ? this.#placeholderMs : expiresAt * 1000 - now;
+    // As long as the verifier takes the token.
+    const end =
+      (expiresAt ?? Number.POSITIVE_INFINITY) * 1000 + durationMs(this.#config.clock_skew);
     const placed: PlacedToken = {
       token: text,
-      lifetimeMs: Math.min(this.#placeholderMs, left),
+      lifetimeMs: Math.min(this.#placeholderMs, end - now),
       issuer: this.#config.issuer,
       owner: ownerOf(claims),
       issuedAt: issuedAtOf(claims),
