@@ -179,7 +179,7 @@ function requestAllowed(
 }
 
 function methodSelects(expected: string, actual: string, headMatchesGet: boolean): boolean {
-  if (expected === "*") return true;
+  if (expected === "*" || expected === actual) return true;
   const method = actual.toUpperCase();
   return method === expected || (headMatchesGet && method === "HEAD" && expected === "GET");
 }

@@ -15,12 +15,8 @@ import {
   type RequestContext,
 } from "../../pipeline/plugin.ts";
 import { DenialAggregate } from "../../policy/aggregate.ts";
-import { type CallerFacts, unresolvedBinary } from "../../policy/binary-matcher.ts";
-import {
-  type CombinedPolicy,
-  type MessageNeeds,
-  readsBodies,
-} from "../../policy/combined-policy.ts";
+import { unresolvedBinary } from "../../policy/binary-matcher.ts";
+import type { CombinedPolicy, MessageNeeds } from "../../policy/combined-policy.ts";
 import type { PolicyDecision } from "../../policy/decision.ts";
 import {
   type ConnectFacts,
@@ -131,7 +127,7 @@ class EgressPolicy implements Plugin {
 
   wantsBody({ destination }: RequestContext): boolean {
     const needs = this.#policy.inspectionOf(destination.host, destination.port);
-    return needs.asks || readsBodies(needs);
+    return needs.asks || needs.readsBodies;
   }
 
   callerLinks(): readonly string[] | undefined {
@@ -212,12 +208,21 @@ class EgressPolicy implements Plugin {
     });
   }
 
+  /** What is known of the connection and its caller; undefined when that must be refused. */
   #factsOf({ flow, destination }: RequestContext): ConnectFacts | undefined {
-    const caller = this.#callerOf(flow.client.process);
-    if (caller === undefined) return undefined;
     const { host, port } = destination;
-    const { caller: name } = flow.client;
-    return { host, port, ...caller, caller: name };
+    const { caller, process: peer } = flow.client;
+    if (peer === undefined) return { host, port, caller };
+    if (peer.kind === "violation") return undefined;
+    if (peer.kind === "resolved") {
+      const { executable: binary, pid: binaryPid, ancestors, aliases, commandLine: cmdline } = peer;
+      return { host, port, caller, binary, binaryPid, ancestors, aliases, cmdline };
+    }
+    if (!this.#counted.has(peer)) {
+      this.#counted.add(peer);
+      this.#deps.count("caller_unresolved");
+    }
+    return { host, port, caller, binary: unresolvedBinary };
   }
 
   #judgeRequest(
@@ -238,7 +243,7 @@ class EgressPolicy implements Plugin {
       const request: RequestFacts = { ...facts, method, path, query, ...body };
       return this.#decisionFor(context, facts, this.#decide(policy, request, spelling), request);
     };
-    if (readsBodies(needs)) return readBodyFacts(context, needs, query).then(judge);
+    if (needs.readsBodies) return readBodyFacts(context, needs, query).then(judge);
     // What may not be asked in a message may not be asked in the query of a plain GET either.
     const isOperation =
       context.upgrade === undefined &&
@@ -249,7 +254,9 @@ class EgressPolicy implements Plugin {
   }
 
   #decide(policy: CombinedPolicy, facts: RequestFacts, spelling: Spelling): PolicyDecision {
-    return decideSpelling(spelling, (path) => policy.evaluateRequest({ ...facts, path }));
+    return decideSpelling(spelling, (path) =>
+      policy.evaluateRequest(path === facts.path ? facts : { ...facts, path }),
+    );
   }
 
   #decisionFor(
@@ -283,11 +290,11 @@ class EgressPolicy implements Plugin {
       ...(rule === undefined ? {} : { rule }),
     };
     const details = { ...where, code, binary: facts.binary ?? unresolvedBinary };
-    const told = toldOf(facts, decision, request);
-    if (effect !== "allow") this.#denials.record(told, this.#deps.clock.now());
     const ranges = decision.grant === undefined ? undefined : addressesOf(facts, decision.grant);
     if (ranges !== undefined) context.limitAddresses(ranges);
     if (effect === "allow") return allow("policy_allowed", details);
+    const told = toldOf(facts, decision, request);
+    this.#denials.record(told, this.#deps.clock.now());
     if (effect === "audit") {
       this.#deps.count("audited");
       this.#deps.log.warn({ ...details, reason }, "policy violation let through (audit)");
@@ -297,21 +304,6 @@ class EgressPolicy implements Plugin {
     const said = { code: denialCode(decision), message: reason };
     const denial = { ...said, details: { ...where, reason: code, ...remedyOf(told) } };
     return deny(code.replaceAll("-", "_"), denial, details);
-  }
-
-  /** What is known of the caller; undefined when it must be refused. */
-  #callerOf(peer: PeerProcess | undefined): CallerFacts | undefined {
-    if (peer === undefined) return {};
-    if (peer.kind === "violation") return undefined;
-    if (peer.kind === "resolved") {
-      const { executable, pid, ancestors, aliases, commandLine } = peer;
-      return { binary: executable, binaryPid: pid, ancestors, aliases, cmdline: commandLine };
-    }
-    if (!this.#counted.has(peer)) {
-      this.#counted.add(peer);
-      this.#deps.count("caller_unresolved");
-    }
-    return { binary: unresolvedBinary };
   }
 
   #refuseCaller({ flow }: RequestContext): Decision {
