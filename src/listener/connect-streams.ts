@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import { ProxyError } from "../errors.ts";
 import { HeaderList, stripHopByHop } from "../http/headers.ts";
 import { type Destination, parseAuthority } from "../net/destination.ts";
-import { downstreamLimits, type SurfaceServices } from "../proxy/exchange/arrival.ts";
+import { downstreamLimits, replyAlone, type SurfaceServices } from "../proxy/exchange/arrival.ts";
 import { Http2Downstream } from "../proxy/exchange/http2-downstream.ts";
 import { type ConnectStream, endToEnd, textOf } from "../proxy/exchange/http2-sessions.ts";
 import { checkHostAgrees } from "../proxy/exchange/request-head.ts";
@@ -36,13 +36,13 @@ export function connectStream(
       established: () => {
         if (!stream.destroyed && !stream.closed) stream.respond({ ":status": 200 });
       },
-      refused: (_client, reply) => downstream().reply(reply),
+      refused: (_client, reply) => replyAlone(services, downstream(), reply),
     },
   });
   tunnels.open(read, (error) => {
     const address = carrier.remoteAddress ?? "";
     services.recorder.malformed(error, { surface: "forward", client: address, method: "CONNECT" });
-    downstream().reply(renderDenial(denialOf(error)));
+    replyAlone(services, downstream(), renderDenial(denialOf(error)));
     client.destroySoon();
   });
 }

@@ -1,7 +1,7 @@
 /** The decision log of `audit`: one line per decision, chained, so that a change of the past can be seen. */
 import { constants, open } from "node:fs/promises";
 import type { RequestContext } from "../pipeline/context.ts";
-import { chained, decisionOf, firstLink, type Link, linkOf } from "./audit-record.ts";
+import { chained, decisionOf, firstLink, isRefused, type Link, linkOf } from "./audit-record.ts";
 import type { SessionEvent } from "./event.ts";
 import type { LineFile } from "./line-file.ts";
 
@@ -15,9 +15,9 @@ export class Decisions {
     this.#write = write;
   }
 
-  /** Writes down a decision; the response to a permitted message decides nothing. */
+  /** Writes down a decision; the response to a permitted message decides nothing, unless a step refuses it. */
   decided(event: SessionEvent, context: RequestContext): void {
-    if (event.phase !== "response") this.#write(decisionOf(event, context));
+    if (event.phase !== "response" || isRefused(event)) this.#write(decisionOf(event, context));
   }
 
   /** Writes down that the file exempts this destination from the pipeline (`listener.skip_hosts`). */

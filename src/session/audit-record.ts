@@ -1,6 +1,7 @@
 /** One line of the decision log: what was decided, by whom, and the digest that chains it to the line before. */
 import { hash } from "node:crypto";
 import type { RequestContext } from "../pipeline/context.ts";
+import type { Invocation } from "../pipeline/decision.ts";
 import type { SessionEvent } from "./event.ts";
 
 /** What the first line of a chain follows. */
@@ -16,12 +17,11 @@ const closing = /,"hash":"([\da-f]{64})"\}$/;
 
 /** What is written of one decision, without its place in the chain. */
 export function decisionOf(event: SessionEvent, context: RequestContext): object {
-  const { identity, error, invocations, httpMethod, httpPath } = event;
+  const { identity, error, httpMethod, httpPath } = event;
   const { client } = context.flow;
-  const steps = [...(invocations?.inbound ?? []), ...(invocations?.outbound ?? [])];
   return {
     at: event.at,
-    decision: event.phase === "denied" ? "deny" : "allow",
+    decision: isRefused(event) ? "deny" : "allow",
     direction: event.direction,
     session: event.sessionId,
     request: event.requestId,
@@ -35,10 +35,20 @@ export function decisionOf(event: SessionEvent, context: RequestContext): object
     status: event.statusCode,
     code: error?.code,
     reason: error?.message,
-    steps: steps.map(({ plugin, action, reason, cause, details, shadow }) => {
+    steps: stepsOf(event).map(({ plugin, action, reason, cause, details, shadow }) => {
       return { plugin, action, reason, cause, details, shadow };
     }),
   };
+}
+
+/** Whether the event is of a refusal: of the request, or of the response by one of its steps. */
+export function isRefused(event: SessionEvent): boolean {
+  if (event.phase !== "response") return event.phase === "denied";
+  return stepsOf(event).some(({ action, shadow }) => action === "deny" && shadow !== true);
+}
+
+function stepsOf({ invocations }: SessionEvent): readonly Invocation[] {
+  return [...(invocations?.inbound ?? []), ...(invocations?.outbound ?? [])];
 }
 
 /** The line, and the link that the next one follows. The digest is over every byte of the line before `,"hash"`. */

@@ -5,6 +5,7 @@ import { isSignedField } from "../../http/signed-fields.ts";
 import type { Destination } from "../../net/destination.ts";
 import type { HeadWatch } from "../../net/head-watch.ts";
 import type { SocketEnd } from "../../net/kernel/socket-table.ts";
+import type { Reply } from "../../pipeline/decision.ts";
 import { type Client, type Direction, makeFlow, type Transport } from "../../pipeline/flow.ts";
 import { type Admitted, admit } from "../flow/admission.ts";
 import type { Callers } from "../flow/callers.ts";
@@ -173,8 +174,20 @@ export function arrive(
     services.recorder.malformed(error, from);
     // An ambiguous message ends its connection: later bytes on it cannot be trusted either.
     const reply = renderDenial(denialOf(error));
-    downstream.reply({ ...reply, headers: { ...reply.headers, Connection: "close" } });
+    const headers = { ...reply.headers, Connection: "close" };
+    replyAlone(services, downstream, { ...reply, headers });
   });
+}
+
+/** Replies where there is no exchange: a client that does not read it is let go in time all the same. */
+export function replyAlone(
+  { stalls }: Pick<SurfaceServices, "stalls">,
+  downstream: Downstream,
+  reply: Reply,
+): void {
+  const slot = stalls.add(downstream);
+  downstream.onClose(() => stalls.delete(slot));
+  downstream.reply(reply);
 }
 
 /** Whether a signature covers the client's own Host, which is the destination's but for case and a default port. */

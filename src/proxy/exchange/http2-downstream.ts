@@ -47,6 +47,9 @@ export class Http2Downstream implements Downstream, SlowPeer {
   /** Set once bytes had to wait for the client. */
   #backlog: Backlog | undefined;
   #onEnding: (() => void) | undefined;
+  #onClose: ((complete: boolean) => void) | undefined;
+  /** Whether the client has the whole response, once the stream is closed. */
+  #isComplete: boolean | undefined;
   /** The length that the head announced, and the bytes of the body that have left. */
   #length: number | undefined;
   #left = 0;
@@ -64,6 +67,8 @@ export class Http2Downstream implements Downstream, SlowPeer {
     // An extended CONNECT leaves its stream open for the new protocol; that is no body.
     this.hasBody = !stream.endAfterHeaders && head.fields[":protocol"] === undefined;
     stream.on("error", ignore);
+    // Not with the listener, which may come when the stream is gone: who the client is may have to be looked up first.
+    stream.once("close", () => this.#closed());
     if (this.hasBody) {
       stream.on("data", (chunk: Buffer) => (this.#received += chunk.length));
       stream.pause();
@@ -178,14 +183,19 @@ export class Http2Downstream implements Downstream, SlowPeer {
   }
 
   onClose(listener: (complete: boolean) => void): void {
-    this.#stream.once("close", () => {
-      const { rstCode, writableFinished } = this.#stream;
-      // Some clients reset the stream after the last announced byte, before END_STREAM.
-      const isWhole = writableFinished || this.#left === this.#length;
-      const isOver = rstCode === constants.NGHTTP2_NO_ERROR ? isWhole : this.#left === this.#length;
-      const isLeft = rstCode === constants.NGHTTP2_NO_ERROR || rstCode === constants.NGHTTP2_CANCEL;
-      listener(this.#lingers || (isLeft && isOver));
-    });
+    const isComplete = this.#isComplete;
+    if (isComplete === undefined) this.#onClose = listener;
+    else queueMicrotask(() => listener(isComplete));
+  }
+
+  #closed(): void {
+    const { rstCode, writableFinished } = this.#stream;
+    // Some clients reset the stream after the last announced byte, before END_STREAM.
+    const isWhole = writableFinished || this.#left === this.#length;
+    const isOver = rstCode === constants.NGHTTP2_NO_ERROR ? isWhole : this.#left === this.#length;
+    const isLeft = rstCode === constants.NGHTTP2_NO_ERROR || rstCode === constants.NGHTTP2_CANCEL;
+    this.#isComplete = this.#lingers || (isLeft && isOver);
+    this.#onClose?.(this.#isComplete);
   }
 
   stallLimitMs(): number {
@@ -218,7 +228,7 @@ export class Http2Downstream implements Downstream, SlowPeer {
   onStall(): void {
     if (this.#stream.headersSent) {
       this.stalled ??= readerStalled;
-      this.destroy();
+      this.#stream.destroy(new Error(readerStalled.message));
       return;
     }
     this.stalled ??= bodyStalled;

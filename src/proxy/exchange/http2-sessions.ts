@@ -11,7 +11,13 @@ import type { Reply } from "../../pipeline/decision.ts";
 import type { Client } from "../../pipeline/flow.ts";
 import type { RefusedHead } from "../flow/finish.ts";
 import type { Runtime } from "../flow/runtime.ts";
-import { arrive, downstreamLimits, type Route, type SurfaceServices } from "./arrival.ts";
+import {
+  arrive,
+  downstreamLimits,
+  replyAlone,
+  type Route,
+  type SurfaceServices,
+} from "./arrival.ts";
 import type { HttpLimits } from "./http-server.ts";
 import { Http2Downstream } from "./http2-downstream.ts";
 import { checkMethod } from "./request-head.ts";
@@ -129,7 +135,10 @@ export class Http2Sessions {
     // Not the callback of setTimeout(), which is called for the first time-out only.
     session.setTimeout(this.#limits.keepAliveTimeoutMs);
     session.on("timeout", () => {
-      if (this.#sessions.get(session)?.streams === 0) session.close();
+      if (this.#sessions.get(session)?.streams !== 0) return;
+      // A client that takes nothing more holds up the end of a session.
+      if (session.closed) session.destroy();
+      else session.close();
     });
     const { maxRequestsPerConnection: most } = this.#limits;
     let streams = 0;
@@ -186,7 +195,7 @@ export class Http2Sessions {
       lease.release();
       const { session } = stream;
       stream.once("close", () => session?.close());
-      downstream.reply(reading.refuse(method, textOf(fields[":path"]) ?? ""));
+      replyAlone(services, downstream, reading.refuse(method, textOf(fields[":path"]) ?? ""));
       return;
     }
     const from = { surface, client, method, parent };

@@ -53,6 +53,18 @@ async function decide(count: number, options: { maxBytes?: number } = {}): Promi
 
 const lines = (): string[] => readFileSync(path, "utf8").trimEnd().split("\n");
 
+test("a response that a step refuses is a decision, and one that a step under observe would refuse is none", () => {
+  const written: object[] = [];
+  const decisions = new Decisions((facts) => written.push(facts));
+  for (const shadow of [undefined, true] as const) {
+    const context = message({});
+    const step = { plugin: "p", action: "deny", phase: "response", reason: "said" } as const;
+    context.invocations.push(shadow === undefined ? step : { ...step, shadow });
+    decisions.decided(eventOf(context, { phase: "response", at: 0, statusCode: 403 }), context);
+  }
+  expect(written).toMatchObject([{ decision: "deny", status: 403, steps: [{ reason: "said" }] }]);
+});
+
 test("every decision is a line that names what was decided, by whom and why", async () => {
   await decide(1);
   const [line = ""] = lines();
