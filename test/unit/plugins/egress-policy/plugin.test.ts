@@ -365,6 +365,26 @@ describe("bodies", () => {
     expect((await ask(plugin, "request", { method: "POST", body })).action).toBe(action);
   });
 
+  test("of MCP: a name with NUL, which every pattern would miss, is refused", async () => {
+    const endpoint = {
+      ...rest,
+      protocol: "mcp",
+      mcp: { strict_tool_names: false, allow_all_known_mcp_methods: true },
+      deny_rules: [{ tool: "drop_*" }, { method: "tools/drop_*" }],
+    };
+    const plugin = bench.create(egressPolicy, {
+      network_policies: { api: { endpoints: [endpoint] } },
+    });
+    const action = async (body: unknown): Promise<string> =>
+      (await ask(plugin, "request", { method: "POST", body })).action;
+    const method = (name: string) => ({ jsonrpc: "2.0", id: 1, method: name });
+    for (const name of ["drop_a", "drop_a\0"]) {
+      expect(await action(call(name))).toBe("deny");
+      expect(await action(method(`tools/${name}`))).toBe("deny");
+    }
+    expect(await action(call("some tool"))).toBe("allow");
+  });
+
   test("of MCP: the stream of server messages, and a body that nobody read", async () => {
     const plugin = bench.create(egressPolicy, mcp);
     expect(
@@ -445,6 +465,11 @@ describe("bodies", () => {
     [
       "operations in both places",
       { method: "POST", path: "/?query=mutation%7Bx%7D", body: { query: "{ viewer }" } },
+      "deny",
+    ],
+    [
+      "a registered query by GET, and another one in its body",
+      { path: "/graphql?id=abc", body: { query: "mutation { x }" } },
       "deny",
     ],
     ["extensions that are no JSON", { path: "/graphql?query=%7Bviewer%7D&extensions=%7B" }, "deny"],
