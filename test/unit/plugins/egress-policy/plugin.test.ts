@@ -700,6 +700,21 @@ test.each([
   expect(plugin.needsMessages?.(contextOf("request", shape))).toBe(false);
 });
 
+test("messages that are let through and recorded leave the addresses as the upgrade limited them", async () => {
+  const socket = { host: "ws.example.com", port: 443, protocol: "websocket", access: "read-only" };
+  const endpoint = { ...socket, enforcement: "audit", allowed_ips: ["10.0.0.0/8"] };
+  const policies = { network_policies: { a: { endpoints: [endpoint] } } };
+  const plugin = bench.create(egressPolicy, policies);
+  const upgrade = contextOf("request", { to: "ws.example.com:443", upgrade: "websocket" });
+  await plugin.onRequest?.(upgrade);
+  for (let at = 0; at < 3; at += 1) {
+    const data = Buffer.from("hello");
+    const decision = await plugin.onMessage?.(upgrade, { kind: "text", data });
+    expect(decision).toMatchObject({ reason: "policy_audited" });
+  }
+  expect(upgrade.addressLimits).toHaveLength(1);
+});
+
 test("a configuration without any policy, or with one that is wrong, is refused", () => {
   expect(problemsOf(egressPolicy, {})).toEqual([
     ": needs one of policy_file, network_policies, allow, deny",
