@@ -183,7 +183,7 @@ class EgressPolicy implements Plugin {
     const decision = judged.audited ?? judged;
     // A connection may have any number of them: those that are good leave no record. Its upgrade was approved.
     if (decision.effect === "allow" || decision.code === "approval-of-host") return undefined;
-    const decided = this.#refusalOf(context, facts, decision, facts);
+    const decided = this.#said(facts, decision, facts);
     if (decided.action === "deny") {
       const details = { flow: context.flow.id, reason: decision.reason, ...decided.details };
       this.#deps.log.warn(details, "WebSocket message refused");
@@ -265,33 +265,27 @@ class EgressPolicy implements Plugin {
     decision: PolicyDecision,
     request?: RequestFacts,
   ): Decision | Promise<Decision> {
-    if (decision.effect !== "ask") return this.#refusalOf(context, facts, decision, request);
     const { grant } = decision;
     const ranges = grant === undefined ? undefined : addressesOf(facts, grant);
     if (ranges !== undefined) context.limitAddresses(ranges);
+    if (decision.effect !== "ask") return this.#said(facts, decision, request);
     // The CONNECT that carries it has been approved.
     if (decision.code === "approval-of-host" && context.flow.parentId !== undefined)
       return decision.audited === undefined
         ? allow("approved_tunnel")
-        : this.#refusalOf(context, facts, decision.audited, request);
+        : this.#said(facts, decision.audited, request);
     const told = toldOf(facts, decision, request);
     return askPerson(this.#gate, context, questionOf(decision, told, this.#policy.keys));
   }
 
-  #refusalOf(
-    context: RequestContext,
-    facts: ConnectFacts,
-    decision: PolicyDecision,
-    request?: RequestFacts,
-  ): Decision {
+  /** What becomes of what nobody is asked about, with its records. */
+  #said(facts: ConnectFacts, decision: PolicyDecision, request?: RequestFacts): Decision {
     const { effect, code, reason, entry, rule } = decision;
     const where = {
       ...(entry === undefined ? {} : { policy: entry }),
       ...(rule === undefined ? {} : { rule }),
     };
     const details = { ...where, code, binary: facts.binary ?? unresolvedBinary };
-    const ranges = decision.grant === undefined ? undefined : addressesOf(facts, decision.grant);
-    if (ranges !== undefined) context.limitAddresses(ranges);
     if (effect === "allow") return allow("policy_allowed", details);
     const told = toldOf(facts, decision, request);
     this.#denials.record(told, this.#deps.clock.now());

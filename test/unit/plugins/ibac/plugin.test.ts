@@ -391,6 +391,21 @@ describe("what is judged", () => {
     expect(codeOf(answer)).toBe("403 ibac.unparsable");
   });
 
+  test.each([
+    ["gzip, gzip, gzip", "passthrough", "unparsable"],
+    ["aws-chunked", "passthrough", "unclassified"],
+    ["aws-chunked", "judge", "judge_uncertain"],
+  ])(
+    "a body in the coding %s, which nobody here undoes, under %s: %s",
+    async (coding, policy, reason) => {
+      const context = message({ ...weather, headers: { "content-encoding": coding } });
+      context.content.load(Buffer.from([0x1f, 0x8b]), { kind: "unsupported" });
+      const plugin = instance({ config: { unclassified_policy: policy } });
+      expect(reasonOf(await plugin.onRequest?.(context))).toBe(reason);
+      expect(judge.requests).toHaveLength(0);
+    },
+  );
+
   test("forms, uploads and JSON of other services are not JSON-RPC", async () => {
     for (const body of ["a=1&b=2", Buffer.from([0xff, 0xd8, 0x00]), { method: "GET", url: "x" }]) {
       expect(reasonOf(await judged({ method: "POST", body }))).toBe("unclassified");
