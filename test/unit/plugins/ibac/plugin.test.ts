@@ -125,9 +125,19 @@ describe("verdicts", () => {
     expect(codeOf(await judged(weather))).toBe("403 ibac.judge_uncertain");
   });
 
-  test("a fence around the object is taken off", async () => {
-    judge.decide = () => '```json\n{"verdict": "ALLOW ", "reason": "ok"}\n```';
-    expect(codeOf(await judged(weather))).toBe("allow");
+  test.each(["```json\n", "``` \r\n\n\n"])(
+    "a fence around the object is taken off: %j",
+    async (begin) => {
+      judge.decide = () => `${begin}{"verdict": "ALLOW ", "reason": "ok"}\n \n \t\`\`\``;
+      expect(codeOf(await judged(weather))).toBe("allow");
+    },
+  );
+
+  test("an answer of many lines behind a fence is read in one way", async () => {
+    judge.decide = () => `\`\`\`\n${"\n".repeat(2_500)}I think it is fine.`;
+    const begun = performance.now();
+    expect(codeOf(await judged(weather))).toBe("403 ibac.judge_uncertain");
+    expect(performance.now() - begun).toBeLessThan(1_000);
   });
 
   test.each<[string, () => string | undefined, string]>([
