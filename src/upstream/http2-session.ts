@@ -21,6 +21,8 @@ const repeatable = { strictSingleValueFields: false };
 /** A session whose origin has sent its SETTINGS. */
 export class OriginSession {
   readonly session: ClientHttp2Session;
+  /** Of what is asked for on it. */
+  readonly scheme: "http" | "https";
   readonly #idleTimeoutMs: number;
   #streams = 0;
   #isUsed = false;
@@ -28,8 +30,10 @@ export class OriginSession {
   /** A stream ended, or the origin takes more of them. */
   onRoom: () => void = () => undefined;
 
-  private constructor(session: ClientHttp2Session, idleTimeoutMs: number) {
+  private constructor(session: ClientHttp2Session, options: Http2SessionOptions) {
+    const { scheme = "https", idleTimeoutMs } = options;
     this.session = session;
+    this.scheme = scheme;
     this.#idleTimeoutMs = idleTimeoutMs;
     session.on("error", () => session.destroy());
     session.on("goaway", (_code, lastStream) => {
@@ -50,7 +54,7 @@ export class OriginSession {
    * Rejects with ProxyError `upstream.*`, and the socket is destroyed then.
    */
   static open(socket: Socket, options: Http2SessionOptions): Promise<OriginSession> {
-    const { authority, scheme = "https", connectTimeoutMs, idleTimeoutMs } = options;
+    const { authority, scheme = "https", connectTimeoutMs } = options;
     // It may have ended in the same turn in which its handshake did; a session would wait for it.
     if (socket.destroyed || socket.readableEnded)
       return Promise.reject(new ProxyError("upstream.reset", `${authority} closed the connection`));
@@ -59,7 +63,7 @@ export class OriginSession {
       createConnection: () => socket,
       settings: { enablePush: false, initialWindowSize: 1_048_576 },
     });
-    const opened = new OriginSession(session, idleTimeoutMs);
+    const opened = new OriginSession(session, options);
     return new Promise((resolve, reject) => {
       const fail = (error: ProxyError): void => {
         clearTimeout(timer);

@@ -263,7 +263,7 @@ export function isWhole(body: OutgoingRequest["body"]): boolean {
 /** The fields of a request, pseudo-fields included. */
 export function fieldsOf(
   request: OutgoingRequest,
-  { authority, scheme = "https" }: Pick<Http2SessionOptions, "authority" | "scheme">,
+  { authority, scheme }: Required<Pick<Http2SessionOptions, "authority" | "scheme">>,
 ): http2.OutgoingHttpHeaders {
   const { host = authority, ...fields } = new HeaderList([...request.headers]).toRecord();
   return {

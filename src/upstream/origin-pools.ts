@@ -277,7 +277,7 @@ export class OriginPools {
 
   async #open(permit: Permit, signal: AbortSignal, http2: boolean): Promise<Socket> {
     const { destination } = permit;
-    if (destination.scheme !== "https") return this.#connect(permit, signal);
+    if (destination.scheme !== "https") return this.#connect(permit, signal, http2);
     const isAuto = this.#options.http2 === "auto";
     if (http2) {
       try {
@@ -294,9 +294,10 @@ export class OriginPools {
     );
   }
 
-  #connect(permit: Permit, signal: AbortSignal): Promise<Socket> {
+  #connect(permit: Permit, signal: AbortSignal, http2 = false): Promise<Socket> {
+    const { upstream } = this.#options;
     return this.#counted(
-      this.#timed(permit, "connect", () => this.#options.upstream.connect(permit, { signal })),
+      this.#timed(permit, "connect", () => upstream.connect(permit, { signal, http2 })),
     );
   }
 
