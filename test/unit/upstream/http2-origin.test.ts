@@ -443,6 +443,20 @@ describe("a silence", () => {
   });
 });
 
+test("a body that breaks off ends its request with its own error, and the origin is told", async () => {
+  const told = Promise.withResolvers<Buffer>();
+  const { client } = await bench((connection) => {
+    connection.settings();
+    return (next) => {
+      if (next.type === frameType.rstStream) told.resolve(next.payload);
+    };
+  });
+  const error = new Error("a chunk that is none");
+  const body = { ...streamed([], false), open: (sink: BodySink) => sink.fail(error) };
+  await expect(ask(client, body)).rejects.toBe(error);
+  expect((await told.promise).readUInt32BE()).toBe(8);
+});
+
 describe("the fields of a request", () => {
   test("reach the origin as they are, repeated ones and those that objects inherit too", async () => {
     const server = http2.createSecureServer({ ...certificate, strictSingleValueFields: false });
