@@ -10,10 +10,21 @@ export interface Http2SessionOptions {
   readonly scheme?: "http" | "https";
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  /** Of one response. */
+  readonly maxHeaderBytes: number;
 }
 
 /** Streams per session before another connection is opened, where the origin would take more. */
 const maxStreams = 100;
+
+/** Fields of one response; their bytes are bounded as well. */
+export const maxResponseFields = 1_000;
+
+/**
+ * Bodies that are held whole count against it, and above it Node resets streams at random: how much of them there is has
+ * a bound of its own (limits.max_buffered).
+ */
+const maxSessionMegabytes = 65_536;
 
 /** A client may repeat any field: it goes on as it does over HTTP/1.1. The types of Node know this of servers alone. */
 const repeatable = { strictSingleValueFields: false };
@@ -54,14 +65,20 @@ export class OriginSession {
    * Rejects with ProxyError `upstream.*`, and the socket is destroyed then.
    */
   static open(socket: Socket, options: Http2SessionOptions): Promise<OriginSession> {
-    const { authority, scheme = "https", connectTimeoutMs } = options;
+    const { authority, scheme = "https", connectTimeoutMs, maxHeaderBytes } = options;
     // It may have ended in the same turn in which its handshake did; a session would wait for it.
     if (socket.destroyed || socket.readableEnded)
       return Promise.reject(new ProxyError("upstream.reset", `${authority} closed the connection`));
     const session = http2.connect(`${scheme}://${authority}`, {
       ...repeatable,
       createConnection: () => socket,
-      settings: { enablePush: false, initialWindowSize: 1_048_576 },
+      settings: {
+        enablePush: false,
+        initialWindowSize: 1_048_576,
+        maxHeaderListSize: maxHeaderBytes,
+      },
+      maxHeaderListPairs: maxResponseFields,
+      maxSessionMemory: maxSessionMegabytes,
     });
     const opened = new OriginSession(session, options);
     return new Promise((resolve, reject) => {
