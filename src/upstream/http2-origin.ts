@@ -128,12 +128,13 @@ export class Http2Origin {
 
   #start(sending: Sending, lent: OriginSession): void {
     const { permit, request, handler, control, refusedBy } = sending;
+    const { authority } = this.#options;
     const { body } = request;
     clearTimeout(sending.timer);
     this.#waiting.delete(sending);
     let stream: ClientHttp2Stream;
     try {
-      stream = lent.request(fieldsOf(request, this.#options), body === null);
+      stream = lent.request(fieldsOf(request, { authority, scheme: lent.scheme }), body === null);
     } catch (error) {
       const what = "the request has fields that HTTP/2 cannot carry";
       this.#fail(sending, new ClientFault("unsendable", what, error));
@@ -184,6 +185,7 @@ export class Http2Origin {
     const { authority } = this.#options;
     const socket = await this.#options.open(permit, signal);
     const isNegotiated = socket instanceof TLSSocket && socket.alpnProtocol === "h2";
+    // Without negotiation, the origin is known to speak it.
     if (!isNegotiated && this.#options.scheme !== "http") {
       socket.destroy();
       throw new ProxyError(
@@ -191,7 +193,8 @@ export class Http2Origin {
         `${authority} does not speak HTTP/2, which this request needs`,
       );
     }
-    const opened = await OriginSession.open(socket, this.#options);
+    const scheme = isNegotiated ? "https" : "http";
+    const opened = await OriginSession.open(socket, { ...this.#options, scheme });
     if (this.#isDestroyed) {
       opened.session.destroy();
       return;

@@ -157,7 +157,7 @@ export class StreamRelay implements Stallable {
       return;
     }
     body.keep();
-    this.#upload = new StreamUpload(this.#stream, body);
+    this.#upload = new StreamUpload(this.#stream, body, (error) => this.#fail(error));
     body.open(this.#upload);
   }
 
@@ -215,14 +215,16 @@ export class StreamRelay implements Stallable {
 class StreamUpload implements BodySink {
   readonly #stream: ClientHttp2Stream;
   readonly #body: StreamedBody;
+  readonly #onFailed: (error: Error) => void;
   /** False once all of it was given, or is wanted no more. */
   isRunning = true;
   /** Given so far. */
   bytes = 0;
 
-  constructor(stream: ClientHttp2Stream, body: StreamedBody) {
+  constructor(stream: ClientHttp2Stream, body: StreamedBody, onFailed: (error: Error) => void) {
     this.#stream = stream;
     this.#body = body;
+    this.#onFailed = onFailed;
     stream.on("drain", () => {
       if (this.isRunning) body.resume();
     });
@@ -238,9 +240,10 @@ class StreamUpload implements BodySink {
     this.#stream.end();
   }
 
-  fail(): void {
+  /** The client's body broke off: that is no fault of the origin. */
+  fail(error: Error): void {
     this.isRunning = false;
-    this.#stream.close(http2.constants.NGHTTP2_CANCEL);
+    this.#onFailed(error);
   }
 
   /** The stream is gone; another one may be given the body. */
@@ -263,7 +266,7 @@ export function isWhole(body: OutgoingRequest["body"]): boolean {
 /** The fields of a request, pseudo-fields included. */
 export function fieldsOf(
   request: OutgoingRequest,
-  { authority, scheme = "https" }: Pick<Http2SessionOptions, "authority" | "scheme">,
+  { authority, scheme }: Required<Pick<Http2SessionOptions, "authority" | "scheme">>,
 ): http2.OutgoingHttpHeaders {
   const fields = new HeaderList([...request.headers]);
   const host = fields.get("host");

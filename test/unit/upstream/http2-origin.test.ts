@@ -83,6 +83,7 @@ function clientOf(
     responseTimeoutMs,
     streamIdleTimeoutMs: 5_000,
     idleTimeoutMs: 10_000,
+    maxHeaderBytes: 65_536,
     open: () =>
       new Promise((resolve, reject) => {
         const host = { host: "127.0.0.1", port, servername: "origin.test" };
@@ -444,27 +445,30 @@ describe("a silence", () => {
   });
 });
 
+test("a body that breaks off ends its request with its own error, and the origin is told", async () => {
+  const told = Promise.withResolvers<Buffer>();
+  const { client } = await bench((connection) => {
+    connection.settings();
+    return (next) => {
+      if (next.type === frameType.rstStream) told.resolve(next.payload);
+    };
+  });
+  const error = new Error("a chunk that is none");
+  const body = { ...streamed([], false), open: (sink: BodySink) => sink.fail(error) };
+  await expect(ask(client, body)).rejects.toBe(error);
+  expect((await told.promise).readUInt32BE()).toBe(8);
+});
+
 describe("the fields of a request", () => {
   test("reach the origin as they are, repeated ones and those that objects inherit too", async () => {
-    const server = http2.createSecureServer({ ...certificate, strictSingleValueFields: false });
-    const seen = new Promise<string[]>((resolve) => {
-      server.on(
-        "stream",
-        (stream: ServerHttp2Stream, _fields: unknown, _flags: unknown, raw: string[]) => {
-          resolve(raw);
-          stream.respond({ ":status": 200 }, { endStream: true });
-        },
-      );
-    });
-    const port = await listening(server);
-    const client = clientOf(port);
-    onTestFinished(() => {
-      client.destroy();
-      server.close();
+    const seen = Promise.withResolvers<string[]>();
+    const client = await clientOfNode((stream, raw) => {
+      seen.resolve(raw);
+      stream.respond({ ":status": 200 }, { endStream: true });
     });
     const fields = ["user-agent", "one", "user-agent", "two", "constructor", "x", "__proto__", "y"];
     await ask(client, null, { headers: ["Host", "other.test", ...fields] });
-    const raw = await seen;
+    const raw = await seen.promise;
     expect(raw.slice(8)).toEqual(fields);
     expect(raw[raw.indexOf(":authority") + 1]).toBe("other.test");
   });
@@ -484,8 +488,46 @@ describe("the fields of a request", () => {
   });
 });
 
-function listening(server: http2.Http2SecureServer): Promise<number> {
-  return new Promise((resolve) => {
-    server.listen(0, "127.0.0.1", () => resolve((server.address() as AddressInfo).port));
+describe("what one session carries", () => {
+  test("a response of as many fields as over HTTP/1.1", async () => {
+    const many = Array.from({ length: 300 }, (_, at) => [`x-${at}`, "v"]);
+    const client = await clientOfNode((stream) => {
+      stream.respond({ ...Object.fromEntries(many), ":status": 200 }, { endStream: true });
+    });
+    await expect(ask(client, null)).resolves.toMatchObject({ status: 200 });
   });
+
+  test("bodies that are held whole, at once", async () => {
+    const open: ServerHttp2Stream[] = [];
+    const client = await clientOfNode((stream) => {
+      open.push(stream);
+      if (open.length < 20) return;
+      for (const one of open)
+        one.resume().on("end", () => one.respond({ ":status": 200 }, { endStream: true }));
+    });
+    const body = Buffer.alloc(1_000_000);
+    const all = await Promise.all(Array.from({ length: 20 }, () => ask(client, body)));
+    expect(all.every(({ status }) => status === 200)).toBe(true);
+  });
+});
+
+/** A client of an origin that is Node's own. */
+async function clientOfNode(
+  onStream: (stream: ServerHttp2Stream, raw: string[]) => void,
+): Promise<Http2Origin> {
+  const server = http2.createSecureServer({ ...certificate, strictSingleValueFields: false });
+  server.on(
+    "stream",
+    (stream: ServerHttp2Stream, _fields: unknown, _flags: unknown, raw: string[]) => {
+      stream.on("error", () => undefined);
+      onStream(stream, raw);
+    },
+  );
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const client = clientOf((server.address() as AddressInfo).port);
+  onTestFinished(() => {
+    client.destroy();
+    server.close();
+  });
+  return client;
 }
