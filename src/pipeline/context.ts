@@ -428,7 +428,11 @@ export class RequestContext {
     if (this.#identity !== undefined) copy.#identity = this.#identity;
     if (this.response !== undefined) copy.response = this.response.shadow();
     copy.sessionId = this.sessionId;
+    copy.tiedBy = this.tiedBy;
     copy.onward = this.onward;
+    copy.messages = this.messages;
+    copy.delegation.push(...this.delegation);
+    copy.#stored = this.#stored;
     this.#states ??= new Map();
     copy.#states = this.#states;
     if (this.hasFacts) for (const [name, fact] of this.facts) copy.facts.set(name, fact);
