@@ -132,8 +132,13 @@ class GivenPlugins {
   #step(step: unknown, path: KeyPath): unknown {
     if (isDefinition(step)) return this.add(step, path);
     if (!isMapping(step) || !Object.hasOwn(step, "plugin")) return step;
-    const { plugin, ...settings } = step;
-    return { name: this.add(plugin, [...path, "plugin"]), ...settings };
+    const { plugin, name, ...settings } = step;
+    const own = this.add(plugin, [...path, "plugin"]);
+    if (name !== undefined && name !== own) {
+      const message = `the plugin has a name of its own ("${own}"): leave this one out`;
+      this.#problems.push({ path: [...path, "name"], message });
+    }
+    return { name: own, ...settings };
   }
 }
 

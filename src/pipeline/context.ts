@@ -397,10 +397,7 @@ export class RequestContext {
 
   /** Path without the query. Records keep it for longer than the request. */
   get pathname(): string {
-    if (this.#pathname !== undefined) return this.#pathname;
-    const query = this.#path.indexOf("?");
-    this.#pathname = ownText(query === -1 ? this.#path : this.#path.slice(0, query));
-    return this.#pathname;
+    return (this.#pathname ??= ownText(this.#path.split("?", 1)[0] ?? ""));
   }
 
   /**
@@ -423,9 +420,8 @@ export class RequestContext {
       },
       true,
     );
-    if (this.content.bytes !== undefined) {
-      copy.content.load(this.content.bytes, this.content.clear);
-    }
+    const { bytes, clear } = this.content;
+    if (bytes !== undefined) copy.content.load(bytes, clear);
     copy.unread = this.unread;
     copy.isStreamed = this.isStreamed;
     copy.isHypothetical = true;
@@ -434,7 +430,11 @@ export class RequestContext {
     if (this.#identity !== undefined) copy.#identity = this.#identity;
     if (this.response !== undefined) copy.response = this.response.shadow();
     copy.sessionId = this.sessionId;
+    copy.tiedBy = this.tiedBy;
     copy.onward = this.onward;
+    copy.messages = this.messages;
+    copy.delegation.push(...this.delegation);
+    copy.#stored = this.#stored;
     this.#states ??= new Map();
     copy.#states = this.#states;
     if (this.hasFacts) for (const [name, fact] of this.facts) copy.facts.set(name, fact);

@@ -144,6 +144,10 @@ describe("options", () => {
       { pipeline: { outbound: { plugins: [stamp("a"), { plugin: stamp("b") }] } } },
       'pipeline.outbound.plugins[1].plugin: the name "stamp" is taken by another plugin',
     ],
+    [
+      { pipeline: { outbound: { plugins: [{ plugin: stamp("a"), name: "egress-policy" }] } } },
+      'pipeline.outbound.plugins[0].name: the plugin has a name of its own ("stamp"): leave this one out',
+    ],
   ])("%j is refused in words", async (options, problem) => {
     const proxy = createProxy(options as unknown as ProxyOptions);
     expect(await problemsOf(proxy.listen())).toContain(problem);

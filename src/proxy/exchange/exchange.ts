@@ -128,8 +128,8 @@ class Exchange implements LiveExchange, Holder {
   /** A client that can be told that it waits is told so. */
   tellHeld(everyMs: number): void {
     const { downstream, runtime } = this.#request;
-    const { maxBodyBytes } = runtime.limits;
-    const held = HeldStream.over(downstream, this.#context, everyMs, maxBodyBytes);
+    const limits = { maxBytes: runtime.limits.maxBodyBytes, budget: this.#services.budget };
+    const held = HeldStream.over(downstream, this.#context, everyMs, limits);
     if (held !== undefined) this.#request = { ...this.#request, downstream: held };
   }
 

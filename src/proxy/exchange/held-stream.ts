@@ -4,6 +4,8 @@
  * Until the first sign of life this only passes on. After it the head of the response is a promise of events, and whatever
  * comes of the call becomes one.
  */
+import { ProxyError } from "../../errors.ts";
+import type { BodyBudget } from "../../http/body.ts";
 import type { BodySource } from "../../http/body-source.ts";
 import { Gathered } from "../../http/gathered.ts";
 import { parseJsonObject } from "../../http/json-access.ts";
@@ -11,13 +13,22 @@ import { classifyRpc } from "../../http/json-rpc.ts";
 import type { LastSeen } from "../../net/stall-watch.ts";
 import type { RequestContext } from "../../pipeline/context.ts";
 import type { Denial, Reply, ReplyFields } from "../../pipeline/decision.ts";
+import { BudgetReservation } from "../flow/budget-reservation.ts";
 import { jsonRpcError } from "../flow/reply.ts";
+import { overBudget } from "./buffered-body.ts";
 import type { Downstream } from "./downstream.ts";
+import { responseTooLarge } from "./response-head.ts";
 
 /** What the client may be told, and of which call. */
 interface Call {
   readonly id: string | number;
   readonly progressToken: string | number | undefined;
+}
+
+/** What bounds a response that is kept until it is whole. */
+interface HeldLimits {
+  readonly maxBytes: number;
+  readonly budget: BodyBudget;
 }
 
 type Trailers = readonly (readonly [string, string])[];
@@ -45,6 +56,8 @@ export class HeldStream implements Downstream {
   readonly #inner: Downstream;
   readonly #call: Call;
   readonly #maxBytes: number;
+  /** The bytes of {@link #chunks}. */
+  readonly #kept: BudgetReservation;
   #timer: NodeJS.Timeout | undefined;
   #signs = 0;
   /** Of the response to the call, once there is a head; events are passed as they come. */
@@ -56,20 +69,24 @@ export class HeldStream implements Downstream {
     inner: Downstream,
     context: RequestContext,
     everyMs: number,
-    maxBytes: number,
+    limits: HeldLimits,
   ): HeldStream | undefined {
     const call = callOf(context);
     if (call === undefined || inner.headSent) return undefined;
-    const held = new HeldStream(inner, call, maxBytes);
+    const held = new HeldStream(inner, call, limits);
     held.#begin(everyMs);
-    context.cancellation.addEventListener("abort", () => held.#stop());
+    context.cancellation.addEventListener("abort", () => {
+      held.#stop();
+      held.#letGo();
+    });
     return held;
   }
 
-  private constructor(inner: Downstream, call: Call, maxBytes: number) {
+  private constructor(inner: Downstream, call: Call, { maxBytes, budget }: HeldLimits) {
     this.#inner = inner;
     this.#call = call;
     this.#maxBytes = maxBytes;
+    this.#kept = new BudgetReservation(budget);
   }
 
   /** The client has been promised events. */
@@ -159,9 +176,22 @@ export class HeldStream implements Downstream {
 
   write(chunk: Buffer): boolean {
     if (!this.isPromised || this.#answer?.isEvents === true) return this.#inner.write(chunk);
-    if (this.#chunks.length + chunk.length > this.#maxBytes) this.destroy();
-    else this.#chunks.push(chunk);
+    this.#keep(chunk);
     return true;
+  }
+
+  #keep(chunk: Buffer): void {
+    const isTooLong = this.#kept.bytes + chunk.length > this.#maxBytes;
+    if (!isTooLong && this.#kept.take(chunk.length)) {
+      this.#chunks.push(chunk);
+      return;
+    }
+    // Nothing of it has left: the client can still be told.
+    this.#letGo();
+    this.#answer = undefined;
+    throw isTooLong
+      ? new ProxyError("upstream.response-too-large", responseTooLarge.message)
+      : new ProxyError("proxy.overloaded", overBudget.message);
   }
 
   end(chunk?: Buffer, trailers?: Trailers): void {
@@ -169,8 +199,10 @@ export class HeldStream implements Downstream {
     if (!this.isPromised) this.#inner.end(chunk, trailers);
     else if (this.#answer?.isEvents === true) this.#inner.end(chunk);
     else {
-      if (chunk !== undefined) this.#chunks.push(chunk);
-      this.#inner.end(this.#eventOf(this.#answer?.status ?? 0, this.#chunks.takeAll()));
+      if (chunk !== undefined) this.#keep(chunk);
+      const body = this.#chunks.takeAll();
+      this.#letGo();
+      this.#inner.end(this.#eventOf(this.#answer?.status ?? 0, body));
     }
   }
 
@@ -188,6 +220,7 @@ export class HeldStream implements Downstream {
 
   destroy(): void {
     this.#stop();
+    this.#letGo();
     this.#inner.destroy();
   }
 
@@ -227,6 +260,11 @@ export class HeldStream implements Downstream {
 
   #stop(): void {
     clearInterval(this.#timer);
+  }
+
+  #letGo(): void {
+    this.#chunks.clear();
+    this.#kept.shrinkTo(0);
   }
 
   #tell(): void {

@@ -98,7 +98,9 @@ export function upgradeProtocol(
   const protocol = head.upgrade?.trim();
   if (protocol === undefined || protocol === "" || /\b(?:h2c?|tls)\b/i.test(protocol))
     return undefined;
-  return protocol;
+  // Plugins see what is said on a WebSocket: what else is offered beside one is no way around them.
+  const offered = protocol.split(",").map((one) => one.trim());
+  return offered.find((one) => one.toLowerCase() === "websocket") ?? protocol;
 }
 
 /** gRPC ends its messages with trailers and streams both ways at once, for which it needs HTTP/2 end to end. */

@@ -55,6 +55,10 @@ test("a shadow has everything to read, and what is done to it reaches nobody", (
   context.setIdentity({ subject: "user", scopes: [], claims: {} });
   context.facts.set("mine", { seen: true });
   context.sessionId = "s1";
+  context.tiedBy = "trace";
+  context.messages = { received: 1, sent: 2 };
+  context.delegation.push({ subject: "user", audience: "tool", scopes: [], at: 1 });
+  context.noteStored("a stored credential");
   context.response = new ResponseHalf(200, new HeaderList(["X-Answer", "1"]));
   context.response.content.load(Buffer.from("answered"));
 
@@ -63,10 +67,14 @@ test("a shadow has everything to read, and what is done to it reaches nobody", (
   expect(shadow.body?.toString()).toBe("sent");
   expect(shadow.identity?.subject).toBe("user");
   expect(shadow.facts.get("mine")).toEqual({ seen: true });
-  expect(shadow.sessionId).toBe("s1");
+  expect([shadow.sessionId, shadow.tiedBy]).toEqual(["s1", "trace"]);
+  expect(shadow.messages).toEqual(context.messages);
+  expect(shadow.delegation).toEqual(context.delegation);
+  expect(shadow.isStored("a stored credential")).toBe(true);
   expect(shadow.response?.body?.toString()).toBe("answered");
   expect(shadow.stateOf(owner, () => ({ count: 0 }))).toEqual({ count: 1 });
 
+  shadow.delegation.pop();
   shadow.headers.set("X-Sent", "2");
   shadow.rewritePath("/b");
   shadow.setBody(Buffer.from("changed"));
@@ -79,6 +87,7 @@ test("a shadow has everything to read, and what is done to it reaches nobody", (
 
   expect(context.headers.get("x-sent")).toBe("1");
   expect(context.path).toBe("/a");
+  expect(context.delegation).toHaveLength(1);
   expect([context.body?.toString(), context.content.replaced]).toEqual(["sent", false]);
   expect(context.addressLimits).toEqual([]);
   expect(context.facts.get("mine")).toEqual({ seen: true });
