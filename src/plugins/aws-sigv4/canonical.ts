@@ -87,11 +87,12 @@ export function isObjectStore(service: string): boolean {
 
 /** The canonical URI of a path that was sent. */
 export function canonicalPath(path: string, service: string): string {
-  if (isObjectStore(service)) return encodedPath(path) ?? path;
-  return normalised(path)
-    .split("/")
-    .map((segment) => encodedAgain(segment))
-    .join("/");
+  return isObjectStore(service) ? (encodedPath(path) ?? path) : encodedSegments(normalised(path));
+}
+
+/** Each segment of an encoded path encoded once more. */
+export function encodedSegments(path: string): string {
+  return path.split("/").map(encodedAgain).join("/");
 }
 
 /** Without empty and dot segments; the slash at the end stays. */

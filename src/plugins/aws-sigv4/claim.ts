@@ -1,6 +1,6 @@
 /** What a request says of its own signature: in the Authorization field, or in its query. */
 import type { HeaderList } from "../../http/headers.ts";
-import { encodedAgain, type Parameter, readTarget, type ReadTarget } from "./canonical.ts";
+import { type Parameter, readTarget, type ReadTarget } from "./canonical.ts";
 import type { SigningScope } from "./signing-keys.ts";
 
 /** A signature of Version 4 or 4A, as its request describes it. */
@@ -230,9 +230,4 @@ export function msOf(time: string): number {
   return Date.parse(
     time.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/, "$1-$2-$3T$4:$5:$6Z"),
   );
-}
-
-/** A value as a parameter of a query. */
-export function encodedValue(value: string): string {
-  return encodedAgain(value);
 }

@@ -13,6 +13,8 @@ export interface KeyPair {
   standIn(): SigningKeys | undefined;
   /** Whether the file says that its secret is known. */
   readonly isVerified: boolean;
+  /** Why it is not known all the same. */
+  problem(): string | undefined;
   readonly source: KeySource;
 }
 
@@ -24,17 +26,19 @@ export function keyPairOf(
 ): KeyPair {
   const { access_key_id: id, secret_access_key: secret, secret_access_key_file: path } = key;
   const source = keySourceOf(key.credentials, deps, timeoutMs);
+  const pair = { id, source, problem: () => undefined };
   const keysOf = (text: string): SigningKeys => new SigningKeys(id, new Secret(text));
   if (secret !== undefined) {
     const keys = keysOf(secret);
-    return { id, source, isVerified: true, standIn: () => keys };
+    return { ...pair, isVerified: true, standIn: () => keys };
   }
-  if (path === undefined) return { id, source, isVerified: false, standIn: () => undefined };
+  if (path === undefined) return { ...pair, isVerified: false, standIn: () => undefined };
   const file = new WatchedFile({
     path,
     clock: deps.clock,
     parse: (text) => keysOf(credentialText(text)),
     onProblem: (problem) => deps.log.warn({ problem }, "file of a stand-in secret not usable"),
   });
-  return { id, source, isVerified: true, standIn: () => file.current() };
+  const problem = () => (file.current() === undefined ? file.problem : undefined);
+  return { ...pair, isVerified: true, standIn: () => file.current(), problem };
 }

@@ -160,9 +160,11 @@ class AwsSigv4 implements Plugin {
   }
 
   ready(): true | string {
-    for (const { id, source } of this.#pairs.values()) {
-      const problem = source.problem();
-      if (problem !== undefined) return `no real keys behind ${id}: ${problem}`;
+    for (const pair of this.#pairs.values()) {
+      const problem = pair.source.problem();
+      if (problem !== undefined) return `no real keys behind ${pair.id}: ${problem}`;
+      const unknown = pair.problem();
+      if (unknown !== undefined) return `no secret of the stand-in ${pair.id}: ${unknown}`;
     }
     return true;
   }

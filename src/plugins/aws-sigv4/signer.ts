@@ -5,6 +5,7 @@ import type { LeavingRequest, RequestSigner } from "../../pipeline/plugin.ts";
 import {
   canonicalPath,
   canonicalRequest,
+  encodedAgain,
   encodedPath,
   isObjectStore,
   type Parameter,
@@ -13,7 +14,7 @@ import {
   unsignedPayload,
 } from "./canonical.ts";
 import { type ChunkTerms, ResignedBody, resignedWhole, signedChunks } from "./chunked-body.ts";
-import { type Claim, encodedValue, queryNames, timeOf } from "./claim.ts";
+import { type Claim, queryNames, timeOf } from "./claim.ts";
 import type { RealKeys } from "./temporary-keys.ts";
 import {
   scopeText,
@@ -144,14 +145,14 @@ export class Signer implements RequestSigner {
     const token = real.sessionToken?.reveal();
     const own: Parameter[] = [
       ["X-Amz-Algorithm", scope.algorithm],
-      ["X-Amz-Credential", encodedValue(`${real.keys.accessKeyId}/${scopeText(scope)}`)],
+      ["X-Amz-Credential", encodedAgain(`${real.keys.accessKeyId}/${scopeText(scope)}`)],
       ["X-Amz-Date", time],
       ["X-Amz-Expires", String(expires)],
-      ...(token === undefined ? [] : [["X-Amz-Security-Token", encodedValue(token)] as const]),
+      ...(token === undefined ? [] : [["X-Amz-Security-Token", encodedAgain(token)] as const]),
       ...(regionSet.length === 0
         ? []
-        : [["X-Amz-Region-Set", encodedValue(regionSet.join(","))] as const]),
-      ["X-Amz-SignedHeaders", encodedValue(signed.join(";"))],
+        : [["X-Amz-Region-Set", encodedAgain(regionSet.join(","))] as const]),
+      ["X-Amz-SignedHeaders", encodedAgain(signed.join(";"))],
     ];
     const replaced: readonly string[] = queryNames;
     const kept = target.parameters.filter(([name]) => !replaced.includes(name));

@@ -4,7 +4,7 @@ import {
   canonicalPath,
   canonicalRequest,
   emptyHash,
-  encodedAgain,
+  encodedSegments,
   isObjectStore,
   unsignedPayload,
 } from "./canonical.ts";
@@ -109,11 +109,4 @@ export function signatureFault(
   return isRight
     ? undefined
     : { reason: "mismatch", why: "its signature is not one of the stand-in key over this request" };
-}
-
-function encodedSegments(path: string): string {
-  return path
-    .split("/")
-    .map((segment) => encodedAgain(segment))
-    .join("/");
 }

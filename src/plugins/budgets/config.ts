@@ -4,6 +4,7 @@ import { compileHostGlob } from "../../pattern/host-pattern.ts";
 import { messageOf } from "../../errors.ts";
 import { age, duration, words } from "../config-values.ts";
 import { maxMembers } from "../../pipeline/plugin.ts";
+import { mostDollars } from "../parsers/prices.ts";
 import { dimensions, units } from "./limit.ts";
 import { windows } from "./window.ts";
 import { guarded, narrowing } from "../../yaml/empty-values.ts";
@@ -15,9 +16,6 @@ const hostPattern = z.string().superRefine((pattern, context) => {
     context.addIssue({ code: "custom", message: messageOf(error) });
   }
 });
-
-/** Billionths of a dollar have to be whole numbers. */
-const mostDollars = 9_000_000;
 
 const limitSchema = z
   .strictObject({

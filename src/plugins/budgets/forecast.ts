@@ -62,7 +62,7 @@ export class Forecast {
       if (place === undefined) continue;
       const expected = isExact(limit.options)
         ? 0
-        : (this.#largest.get(largestKey(unit, model)) ?? 0);
+        : (this.#largest.get(largestKey(unit, context, model)) ?? 0);
       const amount = estimate === undefined ? 0 : Math.max(1, estimate, Math.ceil(expected));
       entries.push({ limit, place, amount });
     }
@@ -96,13 +96,18 @@ export class Forecast {
     const { amount, isKnown } = takenOf(unit, { ...parts, ...terms });
     if (!isKnown) this.#deps.count("usage_unknown");
     if (!isExact(options) && amount > 0) {
-      const key = largestKey(unit, parts.asked.view?.model);
+      const key = largestKey(unit, parts.context, parts.asked.view?.model);
       this.#largest.renew(key, Math.max(amount, (this.#largest.get(key) ?? 0) * fading));
     }
     return amount;
   }
 }
 
-function largestKey(unit: string, model: string | undefined): string {
-  return `${unit} ${model ?? ""}`;
+/** What one server says of a model is not expected of another one. */
+function largestKey(
+  unit: string,
+  { destination }: RequestContext,
+  model: string | undefined,
+): string {
+  return `${unit} ${destination.authority} ${model ?? ""}`;
 }

@@ -11,7 +11,7 @@ import {
   type PluginDeps,
 } from "../../pipeline/plugin.ts";
 import { words } from "../config-values.ts";
-import { nanosPerDollar, ownPrices, sharedPrices } from "../parsers/prices.ts";
+import { mostDollars, nanosPerDollar, ownPrices, sharedPrices } from "../parsers/prices.ts";
 import type { Exceeded } from "./entry.ts";
 import type { LimitOptions } from "./limit.ts";
 import { BudgetPlugin } from "./plugin.ts";
@@ -20,7 +20,7 @@ const litellmConfig = z.strictObject({
   spend_file: words().describe(
     "The ledger of today, in JSON: date, total_spend, total_calls. Read at the start, written after every call that cost something.",
   ),
-  max_budget: z.number().positive().max(9_000_000).describe("US dollars a day, in UTC."),
+  max_budget: z.number().positive().max(mostDollars).describe("US dollars a day, in UTC."),
   prices_file: words()
     .optional()
     .describe(

@@ -5,7 +5,7 @@ import { inferenceFact, type InferenceView, tokensIn } from "../../protocols/inf
 import { type McpFact, mcpFact } from "../../protocols/mcp-message.ts";
 import { isModelSocket } from "../../protocols/inference-endpoints.ts";
 import { modelEndpoint } from "../parsers/inference.ts";
-import { nanosPerDollar, type PriceTable } from "../parsers/prices.ts";
+import { type PriceTable, wholeNanos } from "../parsers/prices.ts";
 import type { DistinctUnit, Unit } from "./limit.ts";
 
 /** What is known of a message before it goes. */
@@ -119,7 +119,7 @@ export function takenOf(unit: Unit, parts: Ended): Taken {
   if (usage === undefined) return nothing;
   if (unit === "tokens") return { amount: usage.tokens, isKnown: usage.isKnown };
   const charged = chargedOf(context, view);
-  if (charged !== undefined) return { amount: Math.round(charged * nanosPerDollar), isKnown: true };
+  if (charged !== undefined) return { amount: wholeNanos(charged), isKnown: true };
   const nanos = prices?.nanosOf(view?.model ?? "", usage.figures);
   return { amount: nanos ?? 0, isKnown: nanos !== undefined && usage.isKnown };
 }

@@ -196,7 +196,8 @@ function persistedOf(
   request: Readonly<Record<string, unknown>>,
 ): { readonly key: string | undefined } | string {
   const { extensions } = request;
-  const ids: unknown[] = idKeys.flatMap((key) => request[key] ?? []);
+  const known: unknown[] = idKeys.map((key) => request[key]);
+  const ids: unknown[] = known.filter((id) => id !== undefined && id !== null);
   if (extensions !== undefined && extensions !== null) {
     if (!isObject(extensions)) return "extensions is not an object";
     const { persistedQuery } = extensions;

@@ -29,7 +29,7 @@ import {
   requestJson,
   unreadOf,
 } from "../../protocols/message-json.ts";
-import { type Prices, type PriceTable, sharedPrices } from "./prices.ts";
+import { type Prices, type PriceTable, sharedPrices, wholeNanos } from "./prices.ts";
 
 /** The definition that a pipeline names. */
 export const inferenceParser = definePlugin({
@@ -197,10 +197,10 @@ function publishCost(
   prices: PriceTable | undefined,
 ): void {
   const isCounted = prices !== undefined && view.totalTokens !== undefined;
-  const nanos = isCounted ? prices.nanosOf(view.model ?? "", view) : undefined;
-  const micros = view.costUsd === undefined ? (nanos ?? 0) / 1_000 : view.costUsd * 1_000_000;
-  if (view.costUsd === undefined && nanos === undefined) return;
-  context.facts.set("inference-parser/event", { costMicros: Math.round(micros) });
+  const counted = isCounted ? prices.nanosOf(view.model ?? "", view) : undefined;
+  const nanos = view.costUsd === undefined ? counted : wholeNanos(view.costUsd);
+  if (nanos === undefined) return;
+  context.facts.set("inference-parser/event", { costMicros: Math.round(nanos / 1_000) });
 }
 
 /** False where a frame cannot be understood: whoever only records refuses nothing. */

@@ -30,9 +30,16 @@ export const ownPrices = fileURLToPath(
 
 /** Billionths of a US dollar: a token of the cheapest model costs five of them. */
 export const nanosPerDollar = 1_000_000_000;
+/** Billionths of a dollar have to be whole numbers: no call costs more. */
+export const mostDollars = 9_000_000;
 const tokensPerPrice = 1_000_000;
 const maxRemembered = 1_000;
 const staleAfterMs = 365 * 86_400_000;
+
+/** Dollars in billionths. */
+export function wholeNanos(dollars: number): number {
+  return Math.round(Math.min(dollars, mostDollars) * nanosPerDollar);
+}
 
 /** What may follow the name of a model without being another one: dates and versions, each to be read in one way only. */
 const version =
@@ -72,7 +79,7 @@ export class PriceTable {
       read * (price.cache_read ?? price.input) +
       written * (price.cache_write ?? price.input) +
       completionTokens * price.output;
-    return Math.round((sum * nanosPerDollar) / tokensPerPrice);
+    return wholeNanos(sum / tokensPerPrice);
   }
 
   #priceOf(model: string): Price | undefined {

@@ -8,6 +8,7 @@ import {
   awsSigv4Config,
   type CredentialsConfig,
 } from "../../../../src/plugins/aws-sigv4/config.ts";
+import { awsSigv4 } from "../../../../src/plugins/aws-sigv4/plugin.ts";
 import { keySourceOf } from "../../../../src/plugins/aws-sigv4/real-keys.ts";
 import { PluginBench } from "../../../support/plugin-bench.ts";
 import { verified } from "../../../support/aws-verifier.ts";
@@ -189,4 +190,20 @@ test("what belongs to another source is refused, with its key", () => {
       Object.keys(others).map((key) => [key, "has no effect with source: static"]),
     ),
   );
+});
+
+test("is not ready without the secret of a stand-in, which every request needs", () => {
+  const id = "STANDINSTANDIN01";
+  const path = join(folder, "stand-in");
+  const credentials = { source: "static", access_key_id: "AKIA", secret_access_key: "real" };
+  const plugin = bench.create(awsSigv4, {
+    keys: [{ access_key_id: id, secret_access_key_file: path, credentials }],
+    routes: { rules: [{ host: "**.amazonaws.com" }] },
+  });
+  expect(plugin.ready?.()).toBe(
+    `no secret of the stand-in ${id}: ${path}: the file does not exist`,
+  );
+  writeFileSync(path, "secret\n");
+  bench.clock.advance(2_000);
+  expect(plugin.ready?.()).toBe(true);
 });

@@ -100,6 +100,29 @@ test("what the request bounds is reserved, and what calls took is expected of th
   expect(used()).toBe(8_500);
 });
 
+test("what a server says that it charges is not expected of others, and stays a number that is counted with", async () => {
+  const bench = new PluginBench();
+  const limit = { ...request, unit: "cost", limit: 10 };
+  const plugin = made([limit], bench, { wait: "0s", unknown_models: "allow" });
+  const costing = async (costUsd: number, to: string): Promise<string | undefined> => {
+    const context = call({ model: "m" }, { to });
+    const reason = await said(plugin, context);
+    context.facts.set(inferenceFact, { api: "openai.chat", model: "m", totalTokens: 1, costUsd });
+    context.onward = { sentAt: 0, status: 200 };
+    await plugin.onFinish?.(context, ended, AbortSignal.timeout(1_000));
+    return reason;
+  };
+  await costing(1e300, "odd.example:443");
+  expect(await costing(1, "a.example:443")).toBe("budget_exceeded");
+  bench.clock.advance(3_600_000);
+  expect(await costing(1, "odd.example:443")).toBe("within_budget");
+  const shown = plugin.budgets?.() as { readonly limits: readonly object[] } | undefined;
+  expect(shown?.limits.at(-1)).toMatchObject({ used: 1_000_000_000 });
+  // Two at once, of whom neither is expected to take what is left.
+  const others = [1, 2].map(() => said(plugin, call({ model: "m" }, { to: "a.example:443" })));
+  expect(await Promise.all(others)).toEqual(["within_budget", "within_budget"]);
+});
+
 test("what a person has let go waits for calls under way as long as any other", async () => {
   const bench = new PluginBench();
   const asked = Promise.withResolvers<void>();

@@ -448,6 +448,7 @@ describe("bodies", () => {
     ],
     ["a registered query", { method: "POST", body: { id: "abc" } }, "allow"],
     ["an unregistered query", { method: "POST", body: { id: "def" } }, "deny"],
+    ["an id in a list", { method: "POST", body: { id: ["abc"] } }, "deny"],
     ["two ids", { method: "POST", body: { id: "abc", queryId: "abc" } }, "deny"],
     [
       "a query and the id of another",

@@ -354,6 +354,14 @@ describe("answers", () => {
     expect(said.at(-1)).toEqual({ action: "observe", reason: "matched_gpt-4o_response" });
   });
 
+  test("a cost beyond all numbers does not make sums of it useless", async () => {
+    const usage = { prompt_tokens: 1, completion_tokens: 1, cost: 1e300 };
+    const { context } = await record("/v1/chat/completions", chat, {
+      body: { choices: [], usage },
+    });
+    expect(context.facts.get("inference-parser/event")).toEqual({ costMicros: 9e12 });
+  });
+
   test("P10: streamed text and tool calls are put together; the last event has tokens and cost", async () => {
     const delta = (fields: object, rest: object = {}) => ({
       choices: [{ index: 0, delta: fields, ...rest }],
