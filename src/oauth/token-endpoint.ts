@@ -111,7 +111,8 @@ export class TokenEndpoint {
     const { dpop } = grant;
     let hasNonce = false;
     let hasSecret = false;
-    for (let attempt = 0; ; attempt += 1) {
+    let retries = 0;
+    for (;;) {
       const outcome = await this.#attempt(url, client, { grant, endsAt, signal });
       if (outcome.kind === "response") {
         const { response, sentAt } = outcome;
@@ -132,9 +133,10 @@ export class TokenEndpoint {
       const reason =
         outcome.kind === "response" ? `answered ${outcome.response.status}` : outcome.reason;
       // Half of the step is fixed and half is chance, so that callers that failed together do not return together.
-      const wait = firstBackoffMs * 2 ** attempt * (0.5 + this.#random() / 2);
-      const isLast = attempt === maxRetries || performance.now() + wait >= endsAt;
+      const wait = firstBackoffMs * 2 ** retries * (0.5 + this.#random() / 2);
+      const isLast = retries === maxRetries || performance.now() + wait >= endsAt;
       if (isLast || signal?.aborted === true) return { kind: "unavailable", reason };
+      retries += 1;
       try {
         await this.#sleep(wait, signal);
       } catch {
