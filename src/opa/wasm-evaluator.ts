@@ -23,6 +23,7 @@ interface Waiting {
 const maxWaiting = 1_024;
 const maxWaitingBytes = 32 * 1024 * 1024;
 const startTimeoutMs = 10_000;
+const tooSlow = `the policy did not load within ${startTimeoutMs} ms`;
 
 /** Beside this file; the built package has JavaScript. */
 const workerFile = new URL(
@@ -40,6 +41,9 @@ export class WasmEvaluator {
   #bytes = 0;
   #lastId = 0;
   #worker: Worker | undefined;
+  /** It has loaded the policy, and is asked what waits; until then it is given time of its own. */
+  #isReady = false;
+  #startedAt = 0;
   #isClosing = false;
 
   private constructor(policy: WasmPolicy, options: EvaluatorOptions) {
@@ -85,7 +89,8 @@ export class WasmEvaluator {
       this.#bytes += input.length;
       this.#waiting.set(this.#lastId, waiting);
       if (this.#waiting.size === 1) this.#runLimit.refresh();
-      this.#post(this.#lastId, waiting);
+      if (this.#worker === undefined) this.#startWorker();
+      else if (this.#isReady) this.#post(this.#lastId, waiting);
     });
   }
 
@@ -104,7 +109,7 @@ export class WasmEvaluator {
 
   #post(id: number, { path, input }: Waiting): void {
     const question: WorkerQuestion = [id, path, input];
-    (this.#worker ?? this.#startWorker()).postMessage(question, []);
+    this.#worker?.postMessage(question, []);
   }
 
   #startWorker(): Worker {
@@ -127,12 +132,16 @@ export class WasmEvaluator {
     worker.on("error", (error: Error) => this.#onDeath(worker, error.message));
     worker.on("exit", () => this.#onDeath(worker, "the evaluating thread ended"));
     this.#worker = worker;
+    this.#isReady = false;
+    this.#startedAt = performance.now();
     return worker;
   }
 
   #onReply(reply: WorkerReply): void {
     switch (reply.kind) {
       case "ready":
+        this.#isReady = true;
+        this.#askAll();
         return;
       case "failed":
         if (this.#worker !== undefined) this.#onDeath(this.#worker, reply.message);
@@ -155,20 +164,32 @@ export class WasmEvaluator {
     return waiting;
   }
 
+  /** Those that wait, less those who have gone. */
+  #askAll(): void {
+    for (const [id, waiting] of this.#waiting) {
+      if (waiting.isSettled) this.#take(id);
+      else this.#post(id, waiting);
+    }
+    this.#runLimit.refresh();
+  }
+
   /** The first question has been under way for too long: its thread is replaced, and the others are asked again. */
   #onRunLimit(): void {
     const [first] = this.#waiting;
     if (first === undefined) return;
+    if (this.#worker !== undefined && !this.#isReady) {
+      if (performance.now() - this.#startedAt >= startTimeoutMs)
+        this.#onDeath(this.#worker, tooSlow);
+      this.#runLimit.refresh();
+      return;
+    }
     const [id, running] = first;
     this.#options.onKilled(running.path);
     this.#take(id)?.settle(timedOut(this.#options.timeoutMs));
     const worker = this.#worker;
     this.#worker = undefined;
     void worker?.terminate();
-    for (const [other, waiting] of this.#waiting) {
-      if (waiting.isSettled) this.#take(other);
-      else this.#post(other, waiting);
-    }
+    if (this.#waiting.size > 0) this.#startWorker();
     this.#runLimit.refresh();
   }
 
@@ -197,10 +218,7 @@ function timedOut(timeoutMs: number): Evaluation {
 
 function loaded(worker: Worker): Promise<void> {
   return new Promise((resolve, reject) => {
-    const deadline = setTimeout(
-      () => reject(new Error(`the policy did not load within ${startTimeoutMs} ms`)),
-      startTimeoutMs,
-    );
+    const deadline = setTimeout(() => reject(new Error(tooSlow)), startTimeoutMs);
     const finish = (problem: string | undefined): void => {
       clearTimeout(deadline);
       if (problem === undefined) resolve();

@@ -12,8 +12,8 @@ export const dpopChoices = ["off", "process", "caller"] as const;
 /** One of {@link dpopChoices}. */
 export type DpopChoice = (typeof dpopChoices)[number];
 
-/** A 401 that asks for a nonce: RFC 9449 section 9. */
-const asksForNonce = /(?:^|[\s,])dpop[ \t](?:[^]*[\s,])?error[ \t]*=[ \t]*"?use_dpop_nonce\b/i;
+const scheme = /(?:^|[\s,])dpop(?=[ \t])/i;
+const nonceWanted = /[\s,]error[ \t]*=[ \t]*"?use_dpop_nonce\b/i;
 
 /** The keys of the process: all of its threads have the same ones, and tell each other what servers asked for. */
 export function dpopKeys({ clock, secret, isAlone, shared }: PluginDeps): DpopKeys {
@@ -64,8 +64,14 @@ async function attachBound(context: RequestContext, token: Secret, dpop: DpopKey
   context.credential = {
     answered: (status, field) => {
       const isGiven = dpop.learn(url, field("dpop-nonce"));
-      const isAsked = status === 401 && asksForNonce.test(field("www-authenticate") ?? "");
+      const isAsked = status === 401 && asksForNonce(field("www-authenticate") ?? "");
       return isGiven && isAsked ? async () => [["DPoP", await prove()]] : undefined;
     },
   };
+}
+
+/** RFC 9449 section 9. The field is the origin's: one expression for all of it would take time with its length squared. */
+function asksForNonce(challenge: string): boolean {
+  const found = scheme.exec(challenge);
+  return found !== null && nonceWanted.test(challenge.slice(found.index + found[0].length));
 }

@@ -60,7 +60,7 @@ describe("a thread", () => {
 test("an evaluation without end is ended, and those that waited behind it are answered", async () => {
   const waiting: Promise<Evaluation>[] = [];
   const evaluator = await WasmEvaluator.start(policy, {
-    timeoutMs: 1_000,
+    timeoutMs: 2_000,
     onKilled: () => waiting.push(ask(evaluator, "/true"), ask(evaluator, "/false")),
   });
   expect(await ask(evaluator, "/slow")).toMatchObject({ kind: "fault", fault: "timeout" });
@@ -69,6 +69,18 @@ test("an evaluation without end is ended, and those that waited behind it are an
     { kind: "value", value: true },
     { kind: "value", value: false },
   ]);
+  evaluator.close();
+});
+
+test("a thread is not ended while it starts, which takes longer than a decision may", async () => {
+  const timeoutMs = 20;
+  const evaluator = await WasmEvaluator.start(policy, { timeoutMs, onKilled: () => undefined });
+  expect(await ask(evaluator, "/slow")).toMatchObject({ kind: "fault", fault: "timeout" });
+  const until = performance.now() + 8_000;
+  let answer: Evaluation;
+  do answer = await ask(evaluator, "/true");
+  while (answer.kind === "fault" && performance.now() < until);
+  expect(answer).toEqual({ kind: "value", value: true });
   evaluator.close();
 });
 
