@@ -50,8 +50,6 @@ export function durationText(milliseconds: number): string {
   return text === "" ? "0s" : text;
 }
 
-/** The durations of src/duration.ts, under the name by which the rest of the configuration is imported. */
-
 /** Where the time is read, so that tests can set it. Milliseconds since the epoch. */
 export interface Clock {
   now(): number;

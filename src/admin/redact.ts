@@ -12,11 +12,13 @@ const bareCredentials = /^[^\s/?#@:]+:[^\s/?#]*@(?=[^@]+$)/;
 /** Signed URLs of object stores, keys in queries. */
 const querySecrets =
   /([?&][^=&#\s]*(?:secret|password|token|key|credential|sig|signature)=)[^&#\s]+/gi;
+/** Who knows the path of a webhook may post to it. */
+const webhook = /^webhook$/i;
 const privateKey = /-----BEGIN [A-Z ]*PRIVATE KEY-----/;
 const maxDepth = 64;
 
-/** Which strings of a value are hidden: none, its own (and a list's), or all at any depth. */
-type Hiding = "none" | "own" | "all";
+/** Which strings of a value are hidden: none, its own (and a list's), all at any depth, or what follows its url's host. */
+type Hiding = "none" | "own" | "all" | "webhook";
 
 /** A copy in which string values of secret keys, and credentials inside URLs, are replaced. */
 export function redact(value: unknown): unknown {
@@ -26,6 +28,7 @@ export function redact(value: unknown): unknown {
 function redacted(value: unknown, hiding: Hiding, depth: number): unknown {
   if (typeof value === "string") {
     if (hiding === "none") return shownText(value);
+    if (hiding === "webhook") return withoutPath(value);
     return value === "" ? value : hidden;
   }
   if (typeof value !== "object" || value === null) return value;
@@ -36,9 +39,22 @@ function redacted(value: unknown, hiding: Hiding, depth: number): unknown {
   return Object.fromEntries(
     Object.entries(value).map(([key, item]) => [
       key,
-      redacted(item, hiding === "all" || isSource ? "all" : hidingOf(key), depth + 1),
+      redacted(item, hidingIn(isSource ? "all" : hiding, key), depth + 1),
     ]),
   );
+}
+
+/** What is hidden below a key of a container. */
+function hidingIn(hiding: Hiding, key: string): Hiding {
+  if (hiding === "all") return hiding;
+  return hiding === "webhook" && key === "url" ? hiding : hidingOf(key);
+}
+
+function withoutPath(text: string): string {
+  const url = URL.parse(text);
+  return url === null || url.pathname + url.search === "/"
+    ? shownText(text)
+    : `${url.origin}/${hidden}`;
 }
 
 /** A text whose key says nothing of a secret. */
@@ -53,5 +69,6 @@ function shownText(text: string): string {
 /** A container under a secret key is looked into: `token: { access_token, expires_in }` keeps its shape. */
 function hidingOf(key: string): Hiding {
   if (secretMap.test(key)) return "all";
+  if (webhook.test(key)) return "webhook";
   return secretKey.test(key) ? "own" : "none";
 }

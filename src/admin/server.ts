@@ -211,6 +211,8 @@ export class AdminServer {
         else reply(response);
       } else await send(request, response, reply);
     } catch (err) {
+      // Whoever leaves in the middle of a form is no fault of ours, and strangers may do so as often as they like.
+      if (request.destroyed && !request.complete) return;
       this.#log.error({ server: this.#name, err }, "operator request failed");
       if (response.headersSent) response.destroy();
       else await send(request, response, failure(500, "internal.fault", "internal error"));
@@ -319,9 +321,7 @@ function preflight(response: ServerResponse): AdminReply {
 function refuse(socket: Duplex, status: string): void {
   socket.on("error", () => socket.destroy());
   if (!socket.writable) socket.destroy();
-  else {
-    socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n`, () => socket.destroy());
-  }
+  else socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n`, () => socket.destroy());
 }
 
 async function send(

@@ -1,7 +1,8 @@
 /** A login has ended: every plugin that remembers something of it drops that, here and in every replica. */
 import type { LogoutOutcome } from "../admin/logout.ts";
 import { type EndedLogin, endedLoginOf } from "../oauth/logout-token.ts";
-import type { Logout, LogoutReading, Plugin } from "../pipeline/plugin.ts";
+import type { Logout, LogoutReading } from "../pipeline/plugin.ts";
+import type { Step } from "../pipeline/step-runner.ts";
 import type { Runtime } from "../proxy/flow/runtime.ts";
 import type { StateFeed } from "../state/store.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -21,7 +22,7 @@ export interface LogoutServices {
 /** Has the token checked by the plugins that take some, and tells all of them of the login that it ends. */
 export async function endLogin(token: string, services: LogoutServices): Promise<LogoutOutcome> {
   const { log, metrics, logouts } = services;
-  const reading = await firstReading(token, pluginsOf(services));
+  const reading = await firstReading(token, stepsOf(services));
   if (reading === undefined) return { kind: "off" };
   if (reading.kind !== "ended") {
     metrics.counters.logouts_total.of(reading.kind).value += 1;
@@ -55,23 +56,30 @@ export function hearLogouts(services: LogoutServices): void {
 function drop(login: EndedLogin, services: LogoutServices): number {
   const logout: Logout = { ...login, tokens: new Set() };
   let dropped = 0;
-  for (const plugin of pluginsOf(services)) dropped += plugin.onLogout?.(logout) ?? 0;
+  for (const { name, plugin } of stepsOf(services)) {
+    try {
+      dropped += plugin.onLogout?.(logout) ?? 0;
+    } catch (err) {
+      // The others remember something of the login as well.
+      services.log.error({ plugin: name, err }, "what a login left was not dropped");
+    }
+  }
   services.metrics.counters.logout_dropped_total.of().value += dropped;
   return dropped;
 }
 
-function pluginsOf(services: LogoutServices): Plugin[] {
+function stepsOf(services: LogoutServices): Step[] {
   const { inbound, outbound } = services.runtime();
-  return [...inbound.steps, ...outbound.steps].map(({ plugin }) => plugin);
+  return [...inbound.steps, ...outbound.steps];
 }
 
 /** The first plugin's that accepts the token, else the reading that says most; undefined where none takes any. */
 async function firstReading(
   token: string,
-  plugins: readonly Plugin[],
+  steps: readonly Step[],
 ): Promise<LogoutReading | undefined> {
   let best: LogoutReading | undefined;
-  for (const plugin of plugins) {
+  for (const { plugin } of steps) {
     const reading = await plugin.readLogout?.(token);
     if (reading?.kind === "ended") return reading;
     const isOther = best?.kind === "refused" && best.cause === "issuer_mismatch";

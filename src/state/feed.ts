@@ -163,10 +163,7 @@ export class Feed implements StateFeed {
 
   #catchUp(): Promise<void> {
     this.#isBehind = true;
-    this.#reading ??= this.#readNew().finally(() => {
-      this.#reading = undefined;
-      this.#pollSoon();
-    });
+    this.#reading ??= this.#readNew();
     return this.#reading;
   }
 
@@ -185,6 +182,9 @@ export class Feed implements StateFeed {
         this.#problem = messageOf(error);
       }
     }
+    // With the last look in one turn: whoever is behind from here on begins to read anew.
+    this.#reading = undefined;
+    this.#pollSoon();
   }
 
   async #hearNumbers(seen: number, last: number): Promise<void> {

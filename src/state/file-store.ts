@@ -90,7 +90,7 @@ export class FileStore implements OwnedStore {
   }
 
   async close(): Promise<void> {
-    await this.#writing?.catch(() => undefined);
+    await this.#writing;
     await this.#file?.close().catch(() => undefined);
     this.#file = undefined;
     this.#lock?.close();
@@ -112,9 +112,12 @@ export class FileStore implements OwnedStore {
   }
 
   add(additions: readonly Addition[]): Added | Promise<Added> {
-    const due = additions.filter(
-      ({ key, by, member }) => member === undefined || this.#memory.has(key, member) !== by > 0,
-    );
+    const due = additions.flatMap((one) => {
+      const { key, by, member } = one;
+      // No counter goes below 0: more than it has is not taken from it.
+      if (member === undefined) return { ...one, by: Math.max(by, -this.#count(key)) };
+      return this.#memory.has(key, member) === by > 0 ? [] : one;
+    });
     const added = this.#memory.add(additions);
     if (added.refusedAt !== undefined) return added;
     for (const { key, by, member } of due) {
@@ -157,21 +160,19 @@ export class FileStore implements OwnedStore {
     return this.#memory.subscribe(channel, listener);
   }
 
+  #count(key: string): number {
+    return this.#memory.counters([key])[0] ?? 0;
+  }
+
   /** Resolves when the keys are on the disk as they are now. All calls that wait share one write. */
   #written(keys: readonly string[], undo?: () => void): Promise<void> {
     for (const key of keys) this.#changed.add(key);
     const written = new Promise<void>((resolve, reject) => this.#waiting.push({ resolve, reject }));
-    this.#run();
+    this.#writing ??= this.#drain();
     return this.#bounded.run(written).catch((error: unknown) => {
       undo?.();
       for (const key of keys) this.#changed.add(key);
       throw error;
-    });
-  }
-
-  #run(): void {
-    this.#writing ??= this.#drain().finally(() => {
-      this.#writing = undefined;
     });
   }
 
@@ -189,6 +190,8 @@ export class FileStore implements OwnedStore {
         for (const one of waiting) one.reject(error);
       }
     }
+    // With the last look in one turn: what comes from here on begins to write anew.
+    this.#writing = undefined;
   }
 
   async #write(keys: ReadonlySet<string>): Promise<void> {

@@ -60,7 +60,7 @@ export function readOpenShiftProxy(path: string): OpenShiftProxy {
     ...(noProxy ? { noProxy } : {}),
     readinessEndpoints: spec?.readinessEndpoints ?? [],
     ...(name ? { trustedCaName: name } : {}),
-    hasStatus: Boolean(httpProxy ?? httpsProxy ?? noProxy),
+    hasStatus: [httpProxy, httpsProxy, noProxy].some(Boolean),
   };
 }
 

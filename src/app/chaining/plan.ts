@@ -76,6 +76,14 @@ export function chainFiles(config: Config): string[] {
   return [...new Set(files.filter((file) => file !== undefined))];
 }
 
+/** What there is to remark on. */
+interface Planned {
+  readonly httpProxy: ParentProxy | undefined;
+  readonly httpsProxy: ParentProxy | undefined;
+  readonly hasStatus: boolean;
+  readonly endpoints: readonly ReadinessEndpoint[];
+}
+
 class Planner {
   readonly #config: Config;
   readonly #block: UpstreamProxyConfig;
@@ -100,7 +108,7 @@ class Planner {
     const endpoints = this.#endpoints(cluster);
     if (!block.system_roots && trustedCa.length === 0 && block.trusted_ca === undefined)
       this.#refuse(["system_roots"], "false needs trusted_ca: nothing would be trusted");
-    this.#remarks(httpProxy, httpsProxy, cluster);
+    this.#remarks({ httpProxy, httpsProxy, hasStatus: cluster?.hasStatus === true, endpoints });
     if (this.problems.length > 0) return undefined;
     const { connect_timeout: connectTimeout } = block;
     return {
@@ -257,17 +265,13 @@ class Planner {
     return all;
   }
 
-  #remarks(
-    httpProxy: ParentProxy | undefined,
-    httpsProxy: ParentProxy | undefined,
-    cluster: OpenShiftProxy | undefined,
-  ): void {
+  #remarks({ httpProxy, httpsProxy, hasStatus, endpoints }: Planned): void {
     if (httpProxy !== undefined && httpsProxy === undefined)
       this.#warnings.push("https_proxy is not set: https and tunnels are dialled directly");
     if (httpProxy === undefined && httpsProxy !== undefined)
       this.#warnings.push("http_proxy is not set: plain HTTP is dialled directly");
-    const isChained = httpProxy !== undefined || httpsProxy !== undefined || cluster?.hasStatus;
-    if (isChained === true && this.#block.readiness_endpoints.length === 0)
+    const isChained = httpProxy !== undefined || httpsProxy !== undefined || hasStatus;
+    if (isChained && endpoints.length === 0)
       this.#warnings.push(
         "readiness_endpoints is empty: the chain is used without having been tried",
       );

@@ -11,7 +11,6 @@ import { SigningKey } from "../../receipts/signing-key.ts";
 import { AuditLog } from "../../session/audit-log.ts";
 import type { LineFile, LineFileOptions } from "../../session/line-file.ts";
 import type { Logger } from "../../telemetry/log.ts";
-
 import { proverOf } from "./prover.ts";
 
 type AuditConfig = NonNullable<Config["audit"]>;

@@ -49,6 +49,17 @@ describe("M17: redaction by key", () => {
       { mappings: { "api.example": "sk-1", other: { value: "sk-2" } } },
       { mappings: { "api.example": "[REDACTED]", other: { value: "[REDACTED]" } } },
     ],
+    [
+      "the path of a webhook, which is its secret",
+      {
+        webhook: { url: "https://hooks.chat.test/services/T0/B0/x", format: "slack" },
+        url: "http://a/b",
+      },
+      {
+        webhook: { url: "https://hooks.chat.test/[REDACTED]", format: "slack" },
+        url: "http://a/b",
+      },
+    ],
   ])("%s", (_name, given, expected) => {
     const before = structuredClone(given);
     expect(redact(given)).toEqual(expected);

@@ -1,5 +1,6 @@
 import { once } from "node:events";
-import { connect, createServer } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { AdminServer, json, text } from "../../../src/admin/server.ts";
 import { createLogger } from "../../../src/telemetry/log.ts";
@@ -240,4 +241,31 @@ test("connections that were closed to make room are counted from the start, and 
   expect(text).toContain('authbridge_evicted_total{reason="head"} 0');
   expect(lines).toHaveLength(1);
   expect(lines[0]).toContain('"server":"health"');
+});
+
+test("a client that leaves in the middle of its form is worth no line", async () => {
+  const lines: string[] = [];
+  const form = { path: "/form", takesForm: true, isOpen: true, handle: () => text("taken") };
+  const log = createLogger("info", { write: (line) => lines.push(line) });
+  const gone = Promise.withResolvers<unknown>();
+  const heads = {
+    add: (socket: Socket) => {
+      gone.resolve(once(socket, "close"));
+      return { ended: () => undefined };
+    },
+  };
+  const server = new AdminServer({ name: "test", routes: [form], log, heads });
+  const { port } = await server.listen({ host: "127.0.0.1", port: 0 });
+  onTestFinished(() => server.close());
+  const socket = connect(port, "127.0.0.1");
+  const type = "application/x-www-form-urlencoded";
+  socket.write(
+    `POST /form HTTP/1.1\r\nHost: localhost\r\nContent-Type: ${type}\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\na=`,
+  );
+  // The server reads by now.
+  await once(socket, "data");
+  socket.destroy();
+  await gone.promise;
+  await nextTurn();
+  expect(lines).toEqual([]);
 });

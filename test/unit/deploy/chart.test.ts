@@ -7,6 +7,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
+import { restartOnlyPaths } from "../../../src/config/restart-only.ts";
 import { owner } from "../../support/owner.ts";
 
 const chart = "deploy/helm/authbridge-proxy";
@@ -72,6 +73,12 @@ test("the chart and the package have one version", () => {
     readFileSync("docs/deployment-contract.md", "utf8"),
   )?.[1];
   expect(annotations["authbridge-proxy/deployment-contract"]).toBe(contract);
+});
+
+test("an upgrade rolls the pods for every block that the proxy cannot reload", () => {
+  const picked = /^{{- pick \$config (.*) \| toJson/m.exec(read("templates/_config.tpl"))?.[1];
+  const blocks = new Set(restartOnlyPaths.map((path) => path.split(".")[0]));
+  expect(picked).toBe([...blocks].map((block) => `"${block}"`).join(" "));
 });
 
 test("the chart's dashboards are those of deploy/grafana", () => {

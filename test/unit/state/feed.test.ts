@@ -129,3 +129,18 @@ test("threads of one process hear at once what the store is away for, and hear i
   await eventually(() => heard.includes("second"));
   expect([heard, own]).toEqual([["first", "second"], []]);
 });
+
+test("whoever begins to follow while another one's reading ends hears what was told before", async () => {
+  const store = new MemoryStore({ maxBytes: 10_000 });
+  const teller = await feed(store, { isShared: false });
+  await teller.tell("early");
+  for (let turns = 0; turns < 40; turns += 1) {
+    const one = await feed(store, { isShared: false });
+    const heard: string[] = [];
+    const first = one.follow(() => undefined);
+    for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
+    await one.follow((texts) => void heard.push(...texts));
+    await first;
+    expect(heard, `after ${turns} turns`).toEqual(["early"]);
+  }
+});

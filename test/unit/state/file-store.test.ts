@@ -160,3 +160,33 @@ test("a disk that does not take it: nothing is answered as if it had been writte
   await store.close();
   await expect(store.set("a", "b")).rejects.toMatchObject({ code: "state.unavailable" });
 });
+
+/** A store that cannot write any more. */
+async function broken(): Promise<FileStore> {
+  const folder = mkdtempSync(join(directory, "gone-"));
+  const store = await opened(join(folder, "state"));
+  const counted = { key: "n", by: 1, member: "x" };
+  await store.add([counted, { key: "given", by: 2 }]);
+  rmSync(folder, { recursive: true });
+  // To take something out, the log is written anew, into a folder that is not there.
+  await expect(store.add([{ ...counted, by: -1 }])).rejects.toThrow("ENOENT");
+  return store;
+}
+
+test("more than there was is not put back where nothing could be taken out", async () => {
+  const store = await broken();
+  await expect(store.add([{ key: "given", by: -5 }])).rejects.toThrow("the last write failed");
+  expect(store.counters(["n", "given"])).toEqual([1, 2]);
+  await store.close();
+});
+
+test("a call that comes while the one before it fails is told so at once", async () => {
+  for (let turns = 0; turns < 20; turns += 1) {
+    const store = await broken();
+    const first = expect(store.set("a", "x")).rejects.toThrow("the last write failed");
+    for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
+    await expect(store.set("b", "x")).rejects.toThrow("the last write failed");
+    await first;
+    await store.close();
+  }
+});

@@ -70,10 +70,10 @@
 {{- toJson (dict "clients" $clients) -}}
 {{- end -}}
 
-{{/* Changes with the keys that the proxy cannot reload, and with nothing else. */}}
+{{/* Changes with the blocks that have keys that the proxy cannot reload, and with nothing else. */}}
 {{- define "ab.restartChecksum" -}}
 {{- $config := include "ab.config" . | fromYaml -}}
-{{- pick $config "listener" "limits" "session" "stats" "mtls" "plugin_modules" "egress_enforcement" "acknowledge_cooperative_mode" | toJson | sha256sum -}}
+{{- pick $config "mode" "workers" "listener" "egress_enforcement" "acknowledge_cooperative_mode" "limits" "session" "audit" "kill_switch" "approval" "state" "reload" "stats" "telemetry" "mtls" "plugin_modules" | toJson | sha256sum -}}
 {{- end -}}
 
 {{/* The files of the ConfigMap, by name. */}}
