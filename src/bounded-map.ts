@@ -1,5 +1,16 @@
 /** A map with a maximum size, so that remote input cannot make it grow without limit. */
 
+/** V8 copies what is shorter. */
+const leastShared = 13;
+
+/**
+ * The text in memory of its own: what is cut out of a text keeps all of that text, so that whoever remembers one field
+ * of a request would remember its whole head.
+ */
+export function ownText(text: string): string {
+  return text.length < leastShared ? text : ` ${text}`.slice(1);
+}
+
 /** A Map of at most `limit` entries, at least one: a new key takes the place of the oldest. */
 export class BoundedMap<K, V> extends Map<K, V> {
   readonly #limit: number;
@@ -10,13 +21,14 @@ export class BoundedMap<K, V> extends Map<K, V> {
   }
 
   override set(key: K, value: V): this {
-    if (this.size >= this.#limit && !this.has(key)) {
+    if (this.has(key)) return super.set(key, value);
+    if (this.size >= this.#limit) {
       for (const oldest of this.keys()) {
         this.delete(oldest);
         break;
       }
     }
-    return super.set(key, value);
+    return super.set(typeof key === "string" ? (ownText(key) as K & string) : key, value);
   }
 
   /** Makes the key the newest one, with this value. */

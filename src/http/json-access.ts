@@ -1,4 +1,5 @@
 /** Reads parsed JSON of an unknown shape: a value of the wrong type counts as absent. */
+import { ownText } from "../bounded-map.ts";
 
 /** A JSON object. */
 export type JsonObject = Readonly<Record<string, unknown>>;
@@ -56,9 +57,9 @@ export function keyOf(...candidates: readonly unknown[]): string {
 /** Ends a text that was cut, as in the Go program. */
 export const truncated = "…(truncated)";
 
-/** The text, or its beginning. */
+/** The text, or its beginning in memory of its own. */
 export function bounded(text: string, maxChars: number): string {
-  return text.length <= maxChars ? text : text.slice(0, maxChars) + truncated;
+  return text.length <= maxChars ? text : ownText(text.slice(0, maxChars) + truncated);
 }
 
 /** What a service said, for agents and for logs: one line, bounded; nothing where it is no text. */

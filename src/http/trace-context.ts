@@ -1,5 +1,6 @@
 /** The `traceparent` field (W3C Trace Context, section 3.2): read, written, and made where a conversation has none. */
 import { randomBytes } from "node:crypto";
+import { ownText } from "../bounded-map.ts";
 
 /** What the field says; ids are lower-case hexadecimal digits. */
 export interface TraceContext {
@@ -17,7 +18,9 @@ export function parseTraceparent(field: string | undefined): TraceContext | unde
   if (version === undefined || version === "ff") return undefined;
   if (traceId === undefined || spanId === undefined || flags === undefined) return undefined;
   if (/^0+$/.test(traceId) || /^0+$/.test(spanId)) return undefined;
-  return { traceId, spanId, isSampled: (Number.parseInt(flags, 16) & 1) === 1 };
+  // They are remembered for longer than the head that they are cut out of.
+  const ids = { traceId: ownText(traceId), spanId: ownText(spanId) };
+  return { ...ids, isSampled: (Number.parseInt(flags, 16) & 1) === 1 };
 }
 
 /** The trace id of a valid field. */

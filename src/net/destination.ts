@@ -4,7 +4,7 @@
  * What cannot be made canonical without guessing is ProxyError("request.malformed"). A name outside ASCII is such: HTTP
  * targets and DNS carry the xn-- form, which is kept as it came (Node's own URL does not judge its punycode either).
  */
-import { BoundedMap } from "../bounded-map.ts";
+import { BoundedMap, ownText } from "../bounded-map.ts";
 import { ProxyError } from "../errors.ts";
 import { parseAddress } from "./address.ts";
 
@@ -33,7 +33,8 @@ export class Destination {
 
   private constructor(scheme: Scheme, host: CanonicalHost, port: number) {
     this.scheme = scheme;
-    this.host = host.text;
+    // It is remembered in many places.
+    this.host = ownText(host.text);
     this.port = port;
     this.isAddress = host.isAddress;
     this.authority = `${bracketed(this)}:${port}`;

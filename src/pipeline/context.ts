@@ -1,4 +1,5 @@
 /** One pass through a pipeline: what plugins see of a message and what they may change. */
+import { ownText } from "../bounded-map.ts";
 import type { BodySource } from "../http/body-source.ts";
 import type { BodyBudget, DecodedBody } from "../http/body.ts";
 import { Echo } from "../http/echo.ts";
@@ -242,6 +243,7 @@ export class RequestContext {
   #states: Map<object, unknown> | undefined;
   #facts: Facts | undefined;
   #path: string;
+  #pathname: string | undefined;
   #sentPath: string | undefined;
   #sentBody: Buffer | undefined;
   #echo: Echo | undefined;
@@ -275,7 +277,9 @@ export class RequestContext {
 
   /** Sends this path and query instead; plugins that follow judge them. */
   rewritePath(path: string): void {
-    if (!this.#muted) this.#path = path;
+    if (this.#muted) return;
+    this.#path = path;
+    this.#pathname = undefined;
   }
 
   /** The path on the wire: {@link path}, unless a credential replaced a stand-in in it. It is never recorded. */
@@ -391,10 +395,9 @@ export class RequestContext {
     return this.#states.get(owner) as T;
   }
 
-  /** Path without the query. */
+  /** Path without the query. Records keep it for longer than the request. */
   get pathname(): string {
-    const query = this.path.indexOf("?");
-    return query === -1 ? this.path : this.path.slice(0, query);
+    return (this.#pathname ??= ownText(this.#path.split("?", 1)[0] ?? ""));
   }
 
   /**
@@ -417,9 +420,8 @@ export class RequestContext {
       },
       true,
     );
-    if (this.content.bytes !== undefined) {
-      copy.content.load(this.content.bytes, this.content.clear);
-    }
+    const { bytes, clear } = this.content;
+    if (bytes !== undefined) copy.content.load(bytes, clear);
     copy.unread = this.unread;
     copy.isStreamed = this.isStreamed;
     copy.isHypothetical = true;

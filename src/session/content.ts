@@ -1,4 +1,5 @@
 /** How much of what parsers read in bodies is kept in events: nothing, a bounded part, or all of it; never a secret. */
+import { ownText } from "../bounded-map.ts";
 import type { Invocation } from "../pipeline/decision.ts";
 import type { SessionEvent } from "./event.ts";
 import { type Redaction, redacted } from "./redaction.ts";
@@ -123,7 +124,7 @@ export class ContentPolicy {
 
   #detail(text: string): string {
     const clean = this.#redaction.text(text);
-    return clean.length > maxDetailChars ? clean.slice(0, maxDetailChars) + cut : clean;
+    return clean.length > maxDetailChars ? ownText(clean.slice(0, maxDetailChars) + cut) : clean;
   }
 }
 
@@ -137,7 +138,7 @@ function namesOf(view: unknown, redaction: Redaction, depth: number): unknown {
   for (const [key, value] of Object.entries(view)) {
     if (typeof value === "number" || typeof value === "boolean") names[key] = value;
     else if (typeof value === "string") {
-      if (nameKeys.has(key)) names[key] = redaction.text(value.slice(0, maxNameChars));
+      if (nameKeys.has(key)) names[key] = redaction.text(ownText(value.slice(0, maxNameChars)));
     } else if (nameContainers.has(key)) names[key] = namesOf(value, redaction, depth + 1);
   }
   return names;
@@ -193,7 +194,7 @@ class Copy {
     this.#chars -= Math.min(text.length, room);
     // Cut first: what is not kept need not be searched.
     return text.length > room
-      ? this.#redaction.text(text.slice(0, room)) + cut
+      ? ownText(this.#redaction.text(text.slice(0, room)) + cut)
       : this.#redaction.text(text);
   }
 }

@@ -1,4 +1,5 @@
 /** One thing that happened to one message, in the shape of the session API. */
+import { ownText } from "../bounded-map.ts";
 import type { Identity, RequestContext, Tie } from "../pipeline/context.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Invocation } from "../pipeline/decision.ts";
@@ -148,7 +149,8 @@ export function eventOf(context: RequestContext, facts: EventFacts): SessionEven
 
 /** What a request's and a response's event have, in their literals; anything else by assignment. */
 function draftOf(context: RequestContext, facts: EventFacts): Draft {
-  const { flow, method: httpMethod, path, pathname: httpPath } = context;
+  const { flow, path, pathname: httpPath } = context;
+  const httpMethod = ownText(context.method);
   const { phase, statusCode, bytesReceived, bytesSent } = facts;
   const { direction, id: requestId } = flow;
   const host = shownHost(context);
@@ -188,7 +190,9 @@ function draftOf(context: RequestContext, facts: EventFacts): Draft {
 
 /** As the client wrote it, or would have in a Host field: without the port where it is the scheme's own. */
 function shownHost({ flow, host, stage, destination }: RequestContext): string {
-  return flow.direction === "outbound" && stage === "request" ? destination.hostHeader : host;
+  return flow.direction === "outbound" && stage === "request"
+    ? destination.hostHeader
+    : ownText(host);
 }
 
 /** Whether the host is shown without its port, and that is not 443. */
@@ -204,7 +208,7 @@ function unusual(
   { stage, method, path, pathname }: RequestContext,
 ): Draft {
   if (stage === "connect") draft.tunnel = true;
-  if (method !== "") draft.httpMethod = method;
+  if (method !== "") draft.httpMethod = ownText(method);
   if (path !== "") draft.httpPath = pathname;
   if (facts.statusCode !== undefined) draft.statusCode = facts.statusCode;
   if (facts.bytesReceived !== undefined) draft.bytesReceived = facts.bytesReceived;

@@ -13,6 +13,8 @@ export interface TextPattern {
 const secretName =
   /(?:authorization|cookie|passw(?:or)?d|secret|token|assertion|credentials?|api[-_]?key|private[-_]?key|access[-_]?key)$/i;
 const maxRemembered = 4_096;
+/** A longer one is no name that anybody gave. */
+const maxNameChars = 256;
 
 /**
  * Runs of characters that tokens are made of. Each character is looked at once: what a run is, is decided by its
@@ -67,7 +69,9 @@ export class Redaction {
   isSecretName(name: string): boolean {
     const known = this.#names.get(name);
     if (known !== undefined) return known;
-    const verdict = name.length <= 256 && secretName.test(name);
+    // Nor is it remembered: names are keys of strangers' JSON.
+    if (name.length > maxNameChars) return false;
+    const verdict = secretName.test(name);
     if (this.#names.size < maxRemembered) this.#names.set(name, verdict);
     return verdict;
   }

@@ -1,5 +1,6 @@
 /** Names of sessions, which messages give and which are therefore bounded. */
 import { hash } from "node:crypto";
+import { ownText } from "../bounded-map.ts";
 
 /** Longer ones are cut. */
 export const maxSessionIdLength = 256;
@@ -9,7 +10,7 @@ export const maxSessionIdLength = 256;
  * alike are two sessions.
  */
 export function sessionIdOf(name: string): string {
-  if (name.length <= maxSessionIdLength) return name;
+  if (name.length <= maxSessionIdLength) return ownText(name);
   const digest = hash("sha256", name, "base64url");
-  return `${name.slice(0, maxSessionIdLength - digest.length - 1)}~${digest}`;
+  return ownText(`${name.slice(0, maxSessionIdLength - digest.length - 1)}~${digest}`);
 }

@@ -55,8 +55,11 @@ function sizeOf(view: unknown): number {
     } else if (Array.isArray(value)) {
       for (const item of value) pending.push(item);
     } else if (typeof value === "object" && value !== null) {
-      // Keys are not counted: objects of one shape share them.
-      for (const key in value) pending.push((value as Record<string, unknown>)[key]);
+      for (const key in value) {
+        // Objects of one shape share their keys, and every object of a stranger may have a shape of its own.
+        bytes += key.length;
+        pending.push((value as Record<string, unknown>)[key]);
+      }
     }
   }
   return bytes;

@@ -1,5 +1,5 @@
 /** One inbound message of a conversation, and the bounded index by which what follows from it is found again. */
-import { BoundedMap } from "../bounded-map.ts";
+import { BoundedMap, ownText } from "../bounded-map.ts";
 import type { RequestContext } from "../pipeline/context.ts";
 import { defaultSessionId } from "./event.ts";
 import { sessionIdOf } from "./session-id.ts";
@@ -219,7 +219,9 @@ export function intentText(a2a: unknown): string | undefined {
     return text === undefined || (textOf(part, "kind") ?? "text") !== "text" ? [] : [text];
   });
   const text = texts.length > 0 ? texts.join("\n") : textOf(a2a, "text");
-  return text === undefined || text.trim() === "" ? undefined : text.slice(0, maxIntentLength);
+  return text === undefined || text.trim() === ""
+    ? undefined
+    : ownText(text.slice(0, maxIntentLength));
 }
 
 /** A text property of a value that came from outside. */

@@ -1,5 +1,5 @@
 /** How much was asked, how often it failed, how long it took and how many tokens it used, by minute, for charts. */
-import { BoundedMap } from "../bounded-map.ts";
+import { BoundedMap, ownText } from "../bounded-map.ts";
 import type { Clock } from "../pipeline/plugin.ts";
 import type { SessionEvent } from "./event.ts";
 
@@ -256,7 +256,7 @@ function count(labels: Labels, label: string, one: Readonly<Sum>): void {
     known.add(one);
     return;
   }
-  const key = labels.size < maxLabels ? label.slice(0, 256) : otherLabel;
+  const key = labels.size < maxLabels ? ownText(label.slice(0, 256)) : otherLabel;
   const sum = labels.get(key) ?? new Sum();
   sum.add(one);
   labels.set(key, sum);

@@ -2,6 +2,7 @@
  * Attributes of traces and HTTP durations, by the stable HTTP semantic conventions of OpenTelemetry, without anything
  * that is secret: no query, no user information.
  */
+import { ownText } from "../../bounded-map.ts";
 import { isSignedField } from "../../http/signed-fields.ts";
 import { parseTraceparent } from "../../http/trace-context.ts";
 import { parseHostHeader, type Scheme } from "../../net/destination.ts";
@@ -54,7 +55,8 @@ export function beginTrace(tracing: Tracing, context: RequestContext): void {
       "authbridge.flow": flow.id,
       ...defined({
         "network.protocol.version": versionOf(context),
-        "user_agent.original": userAgent,
+        // It waits to be sent for longer than its head.
+        "user_agent.original": userAgent && ownText(userAgent),
       }),
       ...(context.stage === "connect"
         ? {}
@@ -176,7 +178,7 @@ export function judgementOf({
 function methodFacts(method: string): SpanFacts {
   return knownMethods.has(method)
     ? { "http.request.method": method }
-    : { "http.request.method": "_OTHER", "http.request.method_original": method };
+    : { "http.request.method": "_OTHER", "http.request.method_original": ownText(method) };
 }
 
 /** The server that the client named: inbound it is ourselves, and not the backend. */

@@ -7,6 +7,8 @@ import { parseAbsoluteTarget } from "../../../src/net/destination.ts";
 import { Cancellation } from "../../../src/pipeline/cancellation.ts";
 import { RequestContext } from "../../../src/pipeline/context.ts";
 import { makeFlow } from "../../../src/pipeline/flow.ts";
+import { beginTrace } from "../../../src/proxy/flow/trace-facts.ts";
+import type { Tracing } from "../../../src/telemetry/flow-trace.ts";
 import { ContentPolicy } from "../../../src/session/content.ts";
 import { correlationOf, keysOf } from "../../../src/session/correlation.ts";
 import { eventOf, type SessionEvent } from "../../../src/session/event.ts";
@@ -31,6 +33,7 @@ function context(at: number): RequestContext {
     `Host: ${host}`,
     `traceparent: 00-${String(at + 1).padStart(32, "0")}-00f067aa0ba902b7-01`,
     `x-conversation: the conversation number ${at}`,
+    `user-agent: an agent with the number ${at}`,
     `x-padding: ${"p".repeat(largeBytes)}`,
   ];
   const head = new RequestHead(Buffer.from(`${fields.join("\r\n")}\r\n`).toString("latin1"), 100);
@@ -43,6 +46,16 @@ function context(at: number): RequestContext {
   const facts = { flow, stage: "request", method, path, host: named, headers } as const;
   const made = new RequestContext({ ...facts, hasBody: false, cancellation });
   made.sessionId = correlationOf(made, "x-conversation")?.field;
+  return made;
+}
+
+function spanOf(at: number): unknown {
+  const made: unknown[] = [];
+  const started = { traceparent: "00-0-0-01" };
+  const tracing = {
+    start: (begun: { facts: unknown }) => (made.push(begun.facts), started),
+  } as unknown as Tracing;
+  beginTrace(tracing, context(at));
   return made;
 }
 
@@ -64,6 +77,7 @@ describe("nothing of what it was cut out of is kept by", () => {
       "values by which messages find each other",
       (at) => keysOf(correlationOf(context(at), "x-conversation")),
     ],
+    ["the facts of a span", spanOf],
     ["truncated content", (at) => shaped({ mcp: params(at) })],
     ["names without content", (at) => shaped({ mcp: params(at) }, "off")],
     ["the path of a step", (at) => shaped({ httpPath: large(at) })],
