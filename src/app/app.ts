@@ -3,7 +3,6 @@ import type { Socket } from "node:net";
 import type { AdminServer } from "../admin/server.ts";
 import { type LoadedConfig, loadConfig, type RejectedConfig } from "../config/load.ts";
 import type { Config } from "../config/presets.ts";
-import type { Problem } from "../yaml/problem.ts";
 import { restartOnlyChanges } from "../config/restart-only.ts";
 import { durationMs } from "../duration.ts";
 import type { BindAddress } from "../listener/bind.ts";
@@ -15,9 +14,14 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { type AdminSurface, adminSurfaces, bindAdmin } from "./admin-surfaces.ts";
 import { ProcessBounds } from "./bounds.ts";
-import { buildProblems, rejectedProblems, withUnusedKeys } from "./build-problems.ts";
+import {
+  buildProblems,
+  ConfigRejected,
+  rejectedProblems,
+  withUnusedKeys,
+} from "./build-problems.ts";
 import { buildRuntime } from "./build.ts";
-import { ChainReload } from "./chaining/reload.ts";
+import { ChainReload, inputsDigest } from "./chaining/reload.ts";
 import { type DataPlane, LocalPlane, type Refused } from "./data-plane.ts";
 import { allDefinitions, definitionsFor, type Loaded } from "./definitions.ts";
 import type { BoundAddresses } from "./listen-options.ts";
@@ -60,20 +64,11 @@ export interface AppOptions extends Pick<ProcessOptions, "attendant"> {
 interface FirstGeneration {
   readonly loaded: Loaded;
   readonly parts: ProcessParts;
+  /** What the files that it names held when they were read. */
+  readonly inputs: string;
   readonly runtime: Runtime;
   /** Absent where this thread serves by itself. */
   readonly threads: DataPlane | undefined;
-}
-
-/** A configuration that cannot be started; every problem is in it. */
-export class ConfigRejected extends Error {
-  readonly problems: readonly Problem[];
-
-  constructor(problems: readonly Problem[]) {
-    super(`the configuration has ${problems.length} problem(s)`);
-    this.name = "ConfigRejected";
-    this.problems = problems;
-  }
 }
 
 /** One running proxy. */
@@ -112,6 +107,7 @@ export class App {
     const parts = await makeProcessParts(loaded.config, await definitionsFor(loaded), options);
     const threads = options.threads?.(loaded, parts, options);
     const services = { ...parts.services, isEcho: threads !== undefined };
+    const inputs = inputsDigest(loaded.config);
     const built = await buildRuntime(loaded.config, 1, services, {
       probe: options.probe !== "never",
       serve: threads === undefined,
@@ -122,8 +118,8 @@ export class App {
       parts.metrics.close();
       throw new ConfigRejected(buildProblems(loaded, built.problems));
     }
-    const app = new App(options, { loaded, parts, runtime: built.runtime, threads });
-    parts.services.acceptance.accepted(built.chain);
+    const app = new App(options, { loaded, parts, inputs, runtime: built.runtime, threads });
+    built.serves();
     try {
       await app.#open();
     } catch (error) {
@@ -133,7 +129,8 @@ export class App {
     return app;
   }
 
-  private constructor(options: AppOptions, { loaded, parts, runtime, threads }: FirstGeneration) {
+  private constructor(options: AppOptions, first: FirstGeneration) {
+    const { loaded, parts, inputs, runtime, threads } = first;
     this.#options = options;
     this.#loaded = loaded;
     this.#log = options.log;
@@ -155,7 +152,7 @@ export class App {
     attendedBy(options.attendant, loaded.config, this.#approvals);
     parts.onRecheck(() => void this.#recheckTunnels());
     this.#runtimes = new RuntimeHolder(runtime, mostOldGenerations);
-    this.#status = new ReloadStatus(loaded.sha256);
+    this.#status = new ReloadStatus(loaded.sha256, inputs);
     this.#bounds = new ProcessBounds(loaded.config, { ...parts, log: options.log });
     const made = { loaded, parts, bounds: this.#bounds, runtimes: this.#runtimes };
     this.#plane = threads ?? new LocalPlane(made);
@@ -326,9 +323,10 @@ export class App {
     this.#loaded = loaded;
     this.#setLogLevel(loaded.config);
     this.#runtimes.swap(built.runtime, durationMs(loaded.config.limits.drain_timeout));
+    built.serves();
     await this.#plane.swap(loaded, built.runtime);
     this.#approvals.serve(generation);
-    this.#chain?.accepted(loaded.config, built.chain);
+    this.#chain?.accepted(loaded.config);
     warnOfOpenPipelines(loaded, this.#log);
     await this.#recheckTunnels();
     return undefined;

@@ -2,7 +2,7 @@
 import type { Environment } from "../config/expand.ts";
 import type { Config } from "../config/presets.ts";
 import { durationMs } from "../duration.ts";
-import { HostMatcher } from "../pattern/host-pattern.ts";
+import { compileSkipHosts, HostMatcher } from "../pattern/host-pattern.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { OriginTrust } from "../upstream/origin-trust.ts";
@@ -67,4 +67,15 @@ export function buildNetwork(
   const upstream =
     chain === undefined ? new DirectUpstream({ guard, connectTimeoutMs }) : proxyChain(base, chain);
   return { upstream, trust: originTrust(base, chain), base, chain };
+}
+
+/** The hosts of `listener.skip_hosts`: each pattern for itself first, so that the one that is wrong is named. */
+export function buildSkipHosts(
+  patterns: readonly string[],
+  problems: BuildProblem[],
+): ReturnType<typeof compileSkipHosts> | undefined {
+  const each = patterns.map((pattern, index) =>
+    attempt(["listener", "skip_hosts", index], () => compileSkipHosts([pattern]), problems),
+  );
+  return each.includes(undefined) ? undefined : compileSkipHosts(patterns);
 }

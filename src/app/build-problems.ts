@@ -10,6 +10,17 @@ import { definitionsFor, entriesOf, type Loaded } from "./definitions.ts";
 /** Something wrong with the file that only building could find. */
 export type BuildProblem = Remark;
 
+/** A configuration that cannot be started; every problem is in it. */
+export class ConfigRejected extends Error {
+  readonly problems: readonly Problem[];
+
+  constructor(problems: readonly Problem[]) {
+    super(`the configuration has ${problems.length} problem(s)`);
+    this.name = "ConfigRejected";
+    this.problems = problems;
+  }
+}
+
 const directions = ["inbound", "outbound"] as const;
 
 /** What `make` gives; undefined where it throws, which becomes a problem of the key. */

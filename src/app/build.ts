@@ -4,7 +4,6 @@ import type { Config } from "../config/presets.ts";
 import { sizeBytes } from "../config/size.ts";
 import { durationMs } from "../duration.ts";
 import { messageOf } from "../errors.ts";
-import { compileSkipHosts } from "../pattern/host-pattern.ts";
 import { assemble } from "../pipeline/assemble.ts";
 import type { Direction } from "../pipeline/flow.ts";
 import type { Desk } from "../approval/desk.ts";
@@ -27,8 +26,8 @@ import { OriginPools } from "../upstream/origin-pools.ts";
 import { OriginTls } from "../upstream/origin-tls.ts";
 import type { OwnListeners } from "../upstream/own-listeners.ts";
 import { buildBridge } from "./bridge.ts";
-import { buildNetwork, type Network } from "./build-network.ts";
-import { attempt, type BuildProblem, located } from "./build-problems.ts";
+import { buildNetwork, buildSkipHosts, type Network } from "./build-network.ts";
+import { type BuildProblem, located } from "./build-problems.ts";
 import type { CallerAuthentication } from "../proxy/flow/caller-authentication.ts";
 import { buildCallers } from "./caller-source.ts";
 import type { CarriedState } from "./carried-state.ts";
@@ -89,7 +88,13 @@ export interface BuildServices {
 
 /** A generation that is ready to serve, or everything that is wrong with its file. */
 export type Build =
-  | { readonly kind: "built"; readonly runtime: Runtime; readonly chain: ChainPlan | undefined }
+  | {
+      readonly kind: "built";
+      readonly runtime: Runtime;
+      readonly chain: ChainPlan | undefined;
+      /** To be called when it serves: what the process tells others takes its ways from then on. */
+      serves(this: void): void;
+    }
   | FailedBuild;
 
 /** What is wrong with the file. */
@@ -131,10 +136,6 @@ export async function buildRuntime(
     await operator.close();
     await services.carried.release(generation);
   };
-  const giveUp = async (pipelines?: readonly Pipeline[]): Promise<FailedBuild> => {
-    await release(pipelines);
-    return failed;
-  };
   const own = await ownServices(config, generation, services);
   const chains = await buildPipelines(config, generation, operator, own);
   if (chains.kind === "failed") {
@@ -143,12 +144,13 @@ export async function buildRuntime(
   }
   const { inbound, outbound } = chains;
   const bridge = await buildBridge(config, generation, services, problems);
-  if (problems.length > 0) return giveUp([inbound, outbound]);
   const made = { pipelines: serve ? [inbound, outbound] : [], chain, bridge };
-  if (start) problems.push(...(await bringUp(config, made, own)));
-  if (problems.length > 0) return giveUp();
+  if (start && problems.length === 0) problems.push(...(await bringUp(config, made, own)));
+  if (problems.length > 0) {
+    await release([inbound, outbound]);
+    return failed;
+  }
   const { closeOrigins, ...out } = buildOrigins(config, network, own);
-  for (const one of [services.otlp, services.webhook]) one?.use(operator.fetchFor([one.origin]));
   const runtime: Runtime = Object.freeze({
     generation,
     inbound,
@@ -167,7 +169,17 @@ export async function buildRuntime(
       await release([inbound, outbound]);
     },
   });
-  return { kind: "built", runtime, chain };
+  return { kind: "built", runtime, chain, serves: () => tell(services, operator, chain) };
+}
+
+/** What outlives generations hears of the one that serves now. */
+function tell(
+  { acceptance, otlp, webhook }: BuildServices,
+  operator: OperatorClient,
+  chain: ChainPlan | undefined,
+): void {
+  acceptance?.accepted(chain);
+  for (const one of [otlp, webhook]) one?.use(operator.fetchFor([one.origin]));
 }
 
 interface Made {
@@ -176,29 +188,26 @@ interface Made {
   readonly bridge: TlsBridge | undefined;
 }
 
-/** Starts the plugins and prepares the chain; where something is wrong, no plugin runs any more. */
+/** Starts the plugins and prepares the chain. */
 async function bringUp(
   config: Config,
   { pipelines, chain, bridge }: Made,
-  { acceptance, log, logs, workload }: PluginServices,
+  { acceptance, logs, workload }: PluginServices,
 ): Promise<readonly BuildProblem[]> {
   try {
-    await startPlugins(pipelines, durationMs(config.limits.plugin_start_timeout), log);
+    await startPlugins(pipelines, durationMs(config.limits.plugin_start_timeout));
   } catch (error) {
     return [{ path: ["pipeline"], message: messageOf(error) }];
   }
   const unwritten = await acceptance?.prepare(chain, bridge);
-  if (unwritten === undefined) {
-    workload?.begin();
-    logs.serve();
-    return [];
-  }
-  await closePlugins(pipelines, log);
-  return [unwritten];
+  if (unwritten !== undefined) return [unwritten];
+  workload?.begin();
+  logs.serve();
+  return [];
 }
 
 interface Parts {
-  readonly skipHosts: ReturnType<typeof compileSkipHosts>;
+  readonly skipHosts: Runtime["skipHosts"];
   readonly network: Network;
   readonly callers: CallerAuthentication | undefined;
 }
@@ -251,17 +260,6 @@ function buildOrigins(
   };
   if (peers === undefined) return { origins, closeOrigins };
   return { origins, closeOrigins, peerOf: (destination) => peers.upstream.peerOf(destination) };
-}
-
-/** Each pattern for itself first, so that the one that is wrong is named. */
-function buildSkipHosts(
-  patterns: readonly string[],
-  problems: BuildProblem[],
-): ReturnType<typeof compileSkipHosts> | undefined {
-  const each = patterns.map((pattern, index) =>
-    attempt(["listener", "skip_hosts", index], () => compileSkipHosts([pattern]), problems),
-  );
-  return each.includes(undefined) ? undefined : compileSkipHosts(patterns);
 }
 
 /** With what belongs to one generation. */

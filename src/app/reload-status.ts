@@ -12,22 +12,26 @@ export class ReloadStatus {
   #ok = 0;
   #failed = 0;
   #sha256: string;
+  #inputs: string;
 
-  constructor(sha256: string) {
+  /** Digests of the file that is being served, and of what the files that it names held when they were read. */
+  constructor(sha256: string, inputs: string) {
     this.#sha256 = sha256;
+    this.#inputs = inputs;
   }
 
-  /** Digest of the file that is being served. */
-  get activeSha256(): string {
-    return this.#sha256;
+  /** Whether this is what is being served. */
+  isServed(sha256: string, inputs: string): boolean {
+    return sha256 === this.#sha256 && inputs === this.#inputs;
   }
 
-  succeeded(sha256: string): void {
+  succeeded(sha256: string, inputs: string): void {
     this.#lastAttempt = new Date().toISOString();
     this.#lastSuccess = this.#lastAttempt;
     this.#lastError = "";
     this.#ok += 1;
     this.#sha256 = sha256;
+    this.#inputs = inputs;
   }
 
   /** Whether the file, as it was last read, is the one that is being served. */

@@ -1,4 +1,5 @@
 /** Follows the configuration file: quiet time, digest, load, apply; the last good generation stays on failure. */
+import { statSync } from "node:fs";
 import { formatProblem } from "../yaml/problem.ts";
 import type { RejectedConfig } from "../config/load.ts";
 import { messageOf } from "../errors.ts";
@@ -6,6 +7,7 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { FileWatch } from "../files/watched-file.ts";
 import { rejectedProblems, withUnusedKeys } from "./build-problems.ts";
+import { inputsDigest } from "./chaining/reload.ts";
 import type { Refused } from "./data-plane.ts";
 import type { Loaded } from "./definitions.ts";
 import type { ReloadStatus } from "./reload-status.ts";
@@ -22,8 +24,6 @@ export interface ReloaderOptions {
   /** Builds, starts and swaps; resolves with problems when the old generation stays. */
   apply(loaded: Loaded): Promise<Refused | undefined>;
   readonly chain: {
-    /** Changes with what the files hold that the accepted configuration names. */
-    inputsDigest(): string;
     /** After a refusal: when to try the same file again, or undefined to wait for a change. */
     retryAfterMs(): number | undefined;
   };
@@ -35,18 +35,18 @@ export class Reloader {
   readonly #watch: FileWatch | undefined;
   #running: Promise<unknown> = Promise.resolve();
   #closed = false;
-  #inputs: string;
   #retry: NodeJS.Timeout | undefined;
 
   constructor(options: ReloaderOptions) {
     this.#options = options;
-    this.#inputs = options.chain.inputsDigest();
     const { file, log, debounceMs } = options;
     if (file === undefined) return;
     const onError = (error: Error): void => {
       log.error({ file, error: error.message }, "configuration is no longer watched");
     };
     this.#watch = new FileWatch(file, debounceMs, () => void this.reload(), onError);
+    // What was written while the process started, nobody has seen. A pipe cannot be read twice.
+    if (statSync(file, { throwIfNoEntry: false })?.isFile() === true) void this.reload();
   }
 
   /** Loads now; resolves when that is applied (undefined) or refused. Attempts never overlap. */
@@ -70,9 +70,10 @@ export class Reloader {
     try {
       const loaded = await withUnusedKeys(load());
       if (loaded.kind === "rejected") return this.#refuse(await rejectedProblems(loaded));
+      // As of before they are read: what is written meanwhile is seen afterwards.
+      const inputs = inputsDigest(loaded.config);
       // A touched file, or the same bytes written again, is not a change.
-      const isSame = this.#options.chain.inputsDigest() === this.#inputs;
-      if (loaded.sha256 === status.activeSha256 && isSame) {
+      if (status.isServed(loaded.sha256, inputs)) {
         // A candidate that was refused in between is discarded.
         if (!status.isInSync)
           log.info({ sha256: loaded.sha256 }, "configuration is as served again");
@@ -84,10 +85,10 @@ export class Reloader {
       if (problems !== undefined) return this.#refuse(problems);
       for (const warning of loaded.warnings)
         log.warn({ problem: formatProblem(warning) }, "configuration warning");
-      this.#inputs = this.#options.chain.inputsDigest();
-      status.succeeded(loaded.sha256);
+      status.succeeded(loaded.sha256, inputs);
       metrics.reload(true);
       log.info({ sha256: loaded.sha256 }, "configuration reloaded");
+      if (inputsDigest(loaded.config) !== inputs) void this.reload();
       return undefined;
     } catch (error) {
       return this.#refuse(messageOf(error));

@@ -265,8 +265,9 @@ function readable<T>(
 function watchOf(place: string, { log, metrics }: StateServices): StateWatch {
   const { state_operations_total: operations, state_outages_total: outages } = metrics.counters;
   let isAway = false;
-  metrics.stateUp(() => !isAway);
+  const onClosed = metrics.stateUp(() => !isAway);
   return {
+    onClosed,
     onOperation: (result) => {
       operations.of(result).value += 1;
     },

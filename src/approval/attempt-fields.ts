@@ -5,9 +5,8 @@
 import { parseJsonObject } from "../http/json-access.ts";
 import type { HeaderList } from "../http/headers.ts";
 
-/** Fields that say nothing of what is asked: those that follow from the destination and the body, and those of traces and retries. */
+/** Fields that say nothing of what is asked: those that follow from the body, and those of traces and retries. */
 const formOf: ReadonlyMap<string, RegExp> = new Map([
-  ["host", /^/],
   ["content-length", /^\d+$/],
   ["expect", /^100-continue$/i],
   ["date", /^[\w ,:+-]{1,40}$/],

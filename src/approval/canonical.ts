@@ -2,7 +2,7 @@
 import { hash } from "node:crypto";
 import { isObject } from "../http/json-access.ts";
 import { isHopByHop } from "../http/headers.ts";
-import { parseStrictJson } from "../http/strict-json.ts";
+import { hasOddNumber, parseStrictJson } from "../http/strict-json.ts";
 import type { ApprovalQuestion } from "../pipeline/approval-gate.ts";
 import type { RequestContext } from "../pipeline/context.ts";
 import { callerOf } from "../pipeline/flow.ts";
@@ -100,9 +100,6 @@ interface Content {
   readonly call?: Pick<ShownRequest, "tool" | "arguments">;
 }
 
-/** A number that JavaScript would write in another form. */
-const oddNumber = /-0|[0-9][eE]|[0-9]{16}|\.[0-9]*0(?![0-9])|\.[0-9]{15}/;
-
 /** A call of JSON-RPC has another id at every attempt; everything else is bound byte for byte. */
 function contentOf(
   { clearBody, headers }: RequestContext,
@@ -112,8 +109,7 @@ function contentOf(
   const raw = { digest: `bytes ${hash("sha256", body)}` };
   const isJson = /^application\/(?:[\w.-]+\+)?json\b/i.test(headers.get("content-type") ?? "");
   if (!isJson || clearBody?.kind !== "body") return raw;
-  const outsideStrings = clearBody.bytes.toString("latin1").replaceAll(/"(?:[^"\\]|\\.)*"/g, "");
-  if (oddNumber.test(outsideStrings)) return raw;
+  if (hasOddNumber(clearBody.bytes.toString("latin1"))) return raw;
   const parsed = parseStrictJson(clearBody.bytes);
   if (parsed.kind !== "json") return raw;
   const { value } = parsed;
@@ -165,9 +161,12 @@ function withoutAttempt(value: unknown): unknown {
   return { ...message, params: noted };
 }
 
+/** A longer text could say more than which attempt it is, and would go out unseen. */
+const maxOfAttempt = 128;
+
 /** What stands for an attempt, and says nothing itself. */
 function isOfAttempt(value: unknown): boolean {
-  return typeof value === "number" || typeof value === "string";
+  return typeof value === "number" || (typeof value === "string" && value.length <= maxOfAttempt);
 }
 
 /** JSON with the keys of every object in order. */

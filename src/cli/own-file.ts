@@ -49,9 +49,12 @@ export function onFreePorts(loaded: LoadedConfig): Config {
   const { listener, plugin_modules: modules } = config;
   // The instance is the doctor's own: it has no credentials of an agent, and nobody else reaches it.
   const { forward_proxy_tls: _tls, ...surfaces } = listener;
-  const { callers: _callers, ...rest } = config;
+  const { callers: _callers, upstream_proxy: chain, ...rest } = config;
+  // Others trust what is in the file, and this authority may be one of the instance's own.
+  const { trust_bundle_file: _bundle, ...chained } = chain ?? {};
   return {
     ...rest,
+    ...(chain === undefined ? {} : { upstream_proxy: chained as typeof chain }),
     workers: 1,
     // Nothing is redirected to it either.
     egress_enforcement: "none",
@@ -81,6 +84,7 @@ export function forProbing(loaded: LoadedConfig, directory: string): Config {
     session:
       persist === undefined ? session : { ...session, persist: { ...persist, ...own("events") } },
     state: state.store === "file" ? { ...state, ...own("state") } : state,
+    kill_switch: {},
     ...(audit === undefined ? {} : { audit: { ...audit, ...own("audit") } }),
     ...(spiffe === undefined ? {} : { spiffe: { ...spiffe, mirror_files: false } }),
   };

@@ -14,11 +14,17 @@ export type Published = (store: string, channel: string, message: string) => voi
 
 const at = "at ";
 
+/** A store that plugins name by its address, and the threads that use it. */
+interface Named {
+  readonly store: OwnedStore;
+  readonly threads: Set<number>;
+}
+
 /** The stores by name. */
 export class CrewState {
   readonly #parts: StateParts;
   readonly #log: Logger;
-  readonly #named = new Map<string, OwnedStore>();
+  readonly #named = new Map<string, Named>();
   /** What ends the subscriptions of each thread. */
   readonly #subscriptions = new Map<number, Map<string, () => void>>();
 
@@ -28,7 +34,8 @@ export class CrewState {
   }
 
   answer(thread: number, { store: name, call }: Question, published: Published): unknown {
-    const store = this.#of(name);
+    if (call.kind === "leave") return this.#leave(thread, digestOf(name));
+    const store = this.#of(thread, name);
     if (call.kind !== "subscribe" && call.kind !== "unsubscribe") return callStore(store, call);
     const { channel } = call;
     const key = `${name} ${channel}`;
@@ -47,27 +54,41 @@ export class CrewState {
   forget(thread: number): void {
     for (const end of this.#subscriptions.get(thread)?.values() ?? []) end();
     this.#subscriptions.delete(thread);
+    for (const key of this.#named.keys()) void this.#leave(thread, key);
   }
 
   async close(): Promise<void> {
     for (const thread of this.#subscriptions.keys()) this.forget(thread);
-    await Promise.all([...this.#named.values()].map((store) => store.close()));
+    await Promise.all([...this.#named.values()].map(({ store }) => store.close()));
   }
 
-  #of(name: string): StateStore {
+  /** The last one that goes closes it. */
+  async #leave(thread: number, key: string): Promise<void> {
+    const named = this.#named.get(key);
+    if (named?.threads.delete(thread) !== true || named.threads.size > 0) return;
+    this.#named.delete(key);
+    await named.store.close();
+  }
+
+  #of(thread: number, name: string): StateStore {
     const { store, sealed, shared } = this.#parts;
     if (name === "state") return store;
     if (name === "shared") return shared;
     if (name === "sealed" && sealed !== undefined) return sealed;
     if (!name.startsWith(at)) throw new ProxyError("internal.fault", "no such store");
-    const url = name.slice(at.length);
-    const key = hash("sha256", url);
+    const key = digestOf(name);
     let named = this.#named.get(key);
     if (named === undefined) {
-      named = this.#parts.at(url);
+      named = { store: this.#parts.at(name.slice(at.length)), threads: new Set() };
       this.#named.set(key, named);
-      named.open().catch((error: unknown) => this.#log.error({ err: error }, "state store"));
+      named.store.open().catch((error: unknown) => this.#log.error({ err: error }, "state store"));
     }
-    return named;
+    named.threads.add(thread);
+    return named.store;
   }
+}
+
+/** An address may hold a password. */
+function digestOf(name: string): string {
+  return hash("sha256", name);
 }

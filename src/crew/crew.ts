@@ -3,7 +3,8 @@ import { setTimeout as after } from "node:timers/promises";
 import type { DirectedBudgets } from "../admin/budgets.ts";
 import type { Kill } from "../pipeline/kill-switch.ts";
 import type { PluginObservations } from "../admin/denials.ts";
-import { ConfigRejected, type AppOptions } from "../app/app.ts";
+import type { AppOptions } from "../app/app.ts";
+import { ConfigRejected } from "../app/build-problems.ts";
 import { type Activity, type DataPlane, makePseudonym, type Refused } from "../app/data-plane.ts";
 import type { BoundAddresses } from "../app/listen-options.ts";
 import type { ProcessParts } from "../app/process-parts.ts";
@@ -61,6 +62,8 @@ export class Crew implements DataPlane {
   readonly #sessions: CrewSessions;
   readonly #pseudonym = makePseudonym();
   readonly #members: Member[] = [];
+  /** Those that were dismissed, until they are gone. */
+  readonly #leaving = new WeakMap<Member, Promise<void>>();
   readonly #operators: BindAddress[] = [];
   /** When threads ended that nobody had told to, newest last. */
   #endings: number[] = [];
@@ -171,8 +174,8 @@ export class Crew implements DataPlane {
     this.#made.parts.kills.set(kills);
     const cut = await Promise.all(
       this.#serving.map((member) =>
-        member.kill(kills).catch((error: unknown) => {
-          this.#dismiss(member, error);
+        member.kill(kills).catch(async (error: unknown) => {
+          await this.#dismiss(member, error);
           return 0;
         }),
       ),
@@ -301,13 +304,14 @@ export class Crew implements DataPlane {
       // It may have begun before an order.
       await member.kill(this.#made.parts.kills.kills);
       await member.open(this.#bound);
-      // A whole reload may have passed that it was not asked about.
+      // A whole reload may have passed that it was not asked about, and an order that it did not hear.
       this.#mustServe(generation);
+      await member.kill(this.#made.parts.kills.kills);
       for (const bound of this.#operators) member.tell("owns", bound);
       member.tell("level", this.#made.options.log.level);
       this.#made.options.log.info({ thread }, "a thread serves in place of the one that ended");
     } catch (failure) {
-      this.#dismiss(member, failure);
+      void this.#dismiss(member, failure);
     }
   }
 
@@ -316,10 +320,18 @@ export class Crew implements DataPlane {
     if (generation !== this.#file.generation) throw new Error("the file has changed meanwhile");
   }
 
-  /** Ends a thread that cannot serve what is served; one that has ended by itself is being replaced already. */
-  #dismiss(member: Member, why: unknown): void {
-    if (member.hasEnded || this.#isClosing) return;
-    void member.close(0).then(() => this.#ended(member, { code: 0, error: asError(why) }));
+  /**
+   * Ends a thread that cannot serve what is served, and resolves when it is gone. One that has ended by itself is being replaced
+   * already, and so is one that is dismissed twice: of two in its place, one would be out of everybody's reach.
+   */
+  #dismiss(member: Member, why: unknown): Promise<void> {
+    if (member.hasEnded || this.#isClosing) return Promise.resolve();
+    const known = this.#leaving.get(member);
+    if (known !== undefined) return known;
+    const leaving = member.close(0);
+    this.#leaving.set(member, leaving);
+    void leaving.then(() => this.#ended(member, { code: 0, error: asError(why) }));
+    return leaving;
   }
 
   #gauges(): void {

@@ -39,8 +39,9 @@ export class HeldStores {
   of(name: string): RemoteStore {
     let store = this.#stores.get(name);
     if (store === undefined) {
-      store = new RemoteStore((call) =>
-        this.#channel.ask("state", { store: name, call }, this.limitMs),
+      store = new RemoteStore(
+        (call) => this.#channel.ask("state", { store: name, call }, this.limitMs),
+        () => this.#stores.delete(name),
       );
       this.#stores.set(name, store);
     }

@@ -70,6 +70,7 @@ interface Prepared {
   readonly loaded: LoadedConfig;
   readonly runtime: Runtime;
   readonly generation: number;
+  serves(this: void): void;
 }
 
 interface Made {
@@ -127,6 +128,7 @@ class ServingThread {
     const built = await buildRuntime(config, generation, servicesOf(parts, order));
     if (built.kind === "failed") return buildProblems(loaded, built.problems);
     const { runtime } = built;
+    built.serves();
     return new ServingThread({
       order,
       channel,
@@ -182,7 +184,8 @@ class ServingThread {
     const services = { ...servicesOf(parts, order), definitions: await definitionsFor(loaded) };
     const built = await buildRuntime(loaded.config, generation, services);
     if (built.kind === "failed") return buildProblems(loaded, built.problems);
-    this.#prepared = { loaded, runtime: built.runtime, generation };
+    const { runtime, serves } = built;
+    this.#prepared = { loaded, runtime, generation, serves };
     return undefined;
   }
 
@@ -191,12 +194,13 @@ class ServingThread {
     if (prepared?.generation !== generation)
       throw new ProxyError("internal.fault", `generation ${generation} is not ready`);
     this.#prepared = undefined;
-    const { loaded, runtime } = prepared;
+    const { loaded, runtime, serves } = prepared;
     const { config } = loaded;
     this.#loaded = loaded;
     this.#made.parts.serving.generation = generation;
     if (config.log.level !== undefined) this.#made.log.level = config.log.level;
     this.#runtimes.swap(runtime, durationMs(config.limits.drain_timeout));
+    serves();
     this.#plane?.swap(loaded, runtime);
     this.#made.parts.approvals.serve(generation);
   }

@@ -92,6 +92,9 @@ function sendGrid(bytes: Buffer, from: number): number {
 }
 
 const maxPem = 8_192;
+/** Lines of headers, perhaps one more in the line of the key, and digits: each place can be read in one way only, as time has to be linear. */
+const beginsKey =
+  /^[\s\\rn]*(?:[A-Za-z0-9-]+: [^\n]*\n\s*)*(?:[A-Za-z0-9-]+: [^\n]*\s)?[A-Za-z0-9+/=\s\\]{40}/;
 
 /** From the word BEGIN to the end of the key, or as much of it as there is. */
 function privateKey(bytes: Buffer, from: number): number {
@@ -101,8 +104,7 @@ function privateKey(bytes: Buffer, from: number): number {
   const at = from + name[0].length;
   const text = bytes.toString("latin1", at, at + maxPem);
   // A document that shows where a key would be has dots or a remark there.
-  if (!/^[\s\\rn]*(?:[A-Za-z0-9-]+: [^\n]*\s+)*[A-Za-z0-9+/=\s\\]{40}/.test(text.slice(0, 512)))
-    return -1;
+  if (!beginsKey.test(text.slice(0, 512))) return -1;
   const end = text.indexOf(`-----END ${name[1] ?? ""}-----`);
   return end === -1 ? at + text.length : at + end + 14 + (name[1]?.length ?? 0);
 }

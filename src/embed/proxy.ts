@@ -4,7 +4,8 @@
  * This module is the package's public surface, with `authbridge-proxy/plugin`. It takes no signal, ends no process and writes
  * nowhere but to the logger that it is given.
  */
-import { App, ConfigRejected } from "../app/app.ts";
+import { App } from "../app/app.ts";
+import { ConfigRejected } from "../app/build-problems.ts";
 import type { Refused } from "../app/data-plane.ts";
 import { packageVersion } from "../cli/version.ts";
 import { EventFeed, type EventReader } from "../session/event-feed.ts";

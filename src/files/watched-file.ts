@@ -78,12 +78,15 @@ export class WatchedFile<T> {
 
   #look(): void {
     const { path, maxBytes = defaultMaxBytes } = this.#options;
+    const before = this.#stamp;
+    // A file that is away may come back as the very same: it is read again then.
+    this.#stamp = "";
     try {
       const stat = statSync(path);
       const stamp = stampOf(stat);
-      if (stamp === this.#stamp) return;
-      const text = readSmallFile(path, maxBytes, stat);
+      const text = stamp === before ? undefined : readSmallFile(path, maxBytes, stat);
       this.#stamp = stamp;
+      if (text === undefined) return;
       this.#value = this.#options.parse(text);
       this.#problem = undefined;
     } catch (error) {

@@ -1,6 +1,7 @@
 /** Amazon's binary event streams (application/vnd.amazon.eventstream), read one message at a time. */
 import { crc32 } from "node:zlib";
 import { ProxyError } from "../errors.ts";
+import { Gathered } from "./gathered.ts";
 
 /** A message that was read, with its bytes for passing it on unchanged. */
 export interface AwsEvent {
@@ -35,7 +36,9 @@ const valueBytes: ReadonlyMap<number, number> = new Map([
  */
 export class AwsEventStreamReader {
   readonly #limitBytes: number;
-  #held: Buffer = Buffer.alloc(0);
+  readonly #held = new Gathered();
+  /** Of the message that has begun, or of its prelude. */
+  #awaitedBytes = preludeBytes;
 
   /** A message of more than `limitBytes` is ProxyError("upstream.response-too-large"). */
   constructor(options: { readonly limitBytes: number }) {
@@ -45,15 +48,19 @@ export class AwsEventStreamReader {
   /** The messages that this chunk completes. */
   push(chunk: Uint8Array): AwsEvent[] {
     const events: AwsEvent[] = [];
-    let held = Buffer.concat([this.#held, chunk]);
+    // A copy: the owner of the chunk may reuse its memory.
+    this.#held.push(Buffer.from(chunk));
+    if (this.#held.length < this.#awaitedBytes) return events;
+    let held = this.#held.takeAll();
     for (;;) {
       const length = this.#lengthOf(held);
-      if (length === undefined || held.length < length) break;
+      this.#awaitedBytes = length ?? preludeBytes;
+      if (held.length < this.#awaitedBytes) break;
       events.push(parseMessage(held.subarray(0, length)));
       held = held.subarray(length);
     }
-    // A copy, so that a small rest does not keep a large chunk.
-    this.#held = Buffer.from(held);
+    // Another one, so that a small rest does not keep a large chunk.
+    this.#held.push(Buffer.from(held));
     return events;
   }
 

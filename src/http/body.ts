@@ -1,6 +1,7 @@
 /** Bounded bodies: what may be held in memory, and for how much of it the whole process may be talked into. */
 import { brotliDecompress, gunzip, inflate, inflateRaw, zstdDecompress } from "node:zlib";
 import type { BodySink, BodySource } from "./body-source.ts";
+import { Gathered } from "./gathered.ts";
 
 /** Bytes that several budgets have in common. */
 export interface SharedBytes {
@@ -96,7 +97,7 @@ export function readBounded(source: BodySource, limits: ReadLimits): Promise<Bou
 class BoundedReading implements BodySink {
   readonly #limits: ReadLimits;
   readonly #resolve: (outcome: BoundedBody) => void;
-  readonly #chunks: Buffer[] = [];
+  readonly #chunks = new Gathered();
   #heldBytes = 0;
   #source: BodySource | undefined;
 
@@ -118,14 +119,11 @@ class BoundedReading implements BodySink {
 
   data(chunk: Buffer): boolean {
     const { limitBytes, budget } = this.#limits;
-    const chunks = this.#chunks;
-    chunks.push(chunk);
-    if (this.#heldBytes + chunk.length > limitBytes) {
-      this.#give({ kind: "too-large", chunks, release: this.#release });
-      return false;
-    }
-    if (!budget.acquire(chunk.length)) {
-      this.#give({ kind: "over-budget", chunks, release: this.#release });
+    this.#chunks.push(chunk);
+    const isTooLarge = this.#heldBytes + chunk.length > limitBytes;
+    if (isTooLarge || !budget.acquire(chunk.length)) {
+      const kind = isTooLarge ? "too-large" : "over-budget";
+      this.#give({ kind, chunks: this.#chunks.pieces(), release: this.#release });
       return false;
     }
     this.#heldBytes += chunk.length;
@@ -133,10 +131,7 @@ class BoundedReading implements BodySink {
   }
 
   end(): void {
-    const [first] = this.#chunks;
-    const isOne = this.#chunks.length === 1 && first !== undefined;
-    const bytes = isOne ? first : Buffer.concat(this.#chunks);
-    this.#give({ kind: "body", bytes, release: this.#release });
+    this.#give({ kind: "body", bytes: this.#chunks.takeAll(), release: this.#release });
   }
 
   fail(error: Error): void {
@@ -155,8 +150,7 @@ class BoundedReading implements BodySink {
   readonly #release = (): void => {
     this.#limits.budget.release(this.#heldBytes);
     this.#heldBytes = 0;
-    // Whoever takes them has a list of his own.
-    this.#chunks.length = 0;
+    this.#chunks.clear();
   };
 }
 

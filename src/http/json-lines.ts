@@ -1,5 +1,6 @@
 /** Streams of JSON values, one a line (application/x-ndjson), read one line at a time. */
 import { ProxyError } from "../errors.ts";
+import { Gathered } from "./gathered.ts";
 
 /** A line that was read, with its bytes for passing it on unchanged. */
 export interface JsonLine {
@@ -16,8 +17,7 @@ const lf = 0x0a;
 /** Reads a stream that arrives in chunks of any size. */
 export class JsonLineReader {
   readonly #limitBytes: number;
-  #parts: Buffer[] = [];
-  #partBytes = 0;
+  readonly #parts = new Gathered();
 
   /** A line of more than `limitBytes` is ProxyError("upstream.response-too-large"). */
   constructor(options: { readonly limitBytes: number }) {
@@ -40,12 +40,11 @@ export class JsonLineReader {
 
   /** The line that the stream ended in without a line feed, if any. */
   end(): JsonLine[] {
-    return this.#partBytes === 0 ? [] : [this.#finish()];
+    return this.#parts.length === 0 ? [] : [this.#finish()];
   }
 
   #keep(part: Buffer): void {
-    this.#partBytes += part.length;
-    if (this.#partBytes > this.#limitBytes) {
+    if (this.#parts.length + part.length > this.#limitBytes) {
       const why = `a line is longer than ${this.#limitBytes} bytes`;
       throw new ProxyError("upstream.response-too-large", why);
     }
@@ -53,9 +52,7 @@ export class JsonLineReader {
   }
 
   #finish(): JsonLine {
-    const raw = Buffer.concat(this.#parts);
-    this.#parts = [];
-    this.#partBytes = 0;
+    const raw = this.#parts.takeAll();
     const text = raw.toString("latin1");
     const data = raw.subarray(0, text.trimEnd().length);
     return { kind: "line", raw, ...(data.length === 0 ? {} : { data }) };

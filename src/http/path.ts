@@ -32,7 +32,7 @@ export interface ReadPathOptions {
 export function readPath(rawPath: string, options: ReadPathOptions = {}): ReadPath {
   const query = rawPath.indexOf("?");
   const raw = query === -1 ? rawPath : rawPath.slice(0, query);
-  if (plainPath.test(raw) && isClean(raw.split("/"))) {
+  if (plainPath.test(raw) && !segmentToResolve.test(raw)) {
     return { readings: [raw], remote: [], plain: raw };
   }
   const decoded = decode(raw);
@@ -65,6 +65,9 @@ export function readPath(rawPath: string, options: ReadPathOptions = {}): ReadPa
 /** pchar of RFC 3986 section 3.3 without "%" and ";", with an absolute start. */
 const plainPath = /^\/[A-Za-z0-9\-._~!$&'()*+,=:@/]*$/;
 
+/** A dot segment, or an empty one that is not the last. */
+const segmentToResolve = /\/\.{0,2}\/|\/\.{1,2}$/;
+
 const climbing = "the path climbs above its root";
 
 /** What a canonical path never encodes. */
@@ -72,16 +75,6 @@ const stands = /^[A-Za-z0-9\-._~!$&'()*+,=:@;/]$/;
 
 function isDotSegment(part: string): boolean {
   return part === "." || part === "..";
-}
-
-function isClean(parts: readonly string[]): boolean {
-  for (let at = 1; at < parts.length; at += 1) {
-    const part = parts[at] ?? "";
-    if (isDotSegment(part) || (part === "" && at < parts.length - 1)) {
-      return false;
-    }
-  }
-  return parts[0] === "";
 }
 
 /** A server that resolves the target as a reference takes what follows two slashes for a host. */

@@ -1,5 +1,6 @@
 /** Event streams (WHATWG HTML section 9.2) read and written one frame at a time. */
 import { ProxyError } from "../errors.ts";
+import { Gathered } from "./gathered.ts";
 
 /** What one frame of an event stream says. */
 export interface SseFields {
@@ -23,16 +24,17 @@ export interface SseFrame extends SseFields {
 
 const lf = 0x0a;
 const cr = 0x0d;
-/** A beginning of a frame that is longer than this is not joined with every chunk that follows. */
-const joinLimitBytes = 65_536;
+/** What has come of a frame is joined with a chunk that is smaller by this at most: to join it with every byte costs its square. */
+const joinFactor = 64;
 const dataField = Buffer.from("data: ");
 const noComments: readonly string[] = Object.freeze([]);
 
 /** Reads an event stream that arrives in chunks of any size. */
 export class SseReader {
   readonly #limitBytes: number;
-  #parts: Buffer[] = [];
-  #partBytes = 0;
+  readonly #parts = new Gathered();
+  /** One of the parts has a carriage return. */
+  #hasCr = false;
   #isLineEmpty = true;
   #isAfterCr = false;
   #isFirst = true;
@@ -45,17 +47,19 @@ export class SseReader {
   /** The frames that this chunk completes. */
   push(chunk: Uint8Array): SseFrame[] {
     const given = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    const isPlain = !this.#isAfterCr && this.#partBytes <= joinLimitBytes && !given.includes(cr);
-    if (isPlain && !this.#parts.some((part) => part.includes(cr))) return this.#pushPlain(given);
+    const isPlain = !this.#isAfterCr && !this.#hasCr && !given.includes(cr);
+    if (isPlain && this.#parts.length <= given.length * joinFactor) return this.#pushPlain(given);
     return this.#pushAny(given);
   }
 
   /** Streams whose lines end in line feeds alone, as nearly all do: the native search finds the frames. */
   #pushPlain(given: Buffer): SseFrame[] {
     const frames: SseFrame[] = [];
-    const bytes = this.#parts.length === 0 ? given : Buffer.concat([...this.#parts, given]);
-    this.#parts = [];
-    this.#partBytes = 0;
+    let bytes = given;
+    if (this.#parts.length > 0) {
+      this.#parts.push(given);
+      bytes = this.#parts.takeAll();
+    }
     let start = 0;
     for (;;) {
       // An empty line where no frame has begun says nothing.
@@ -86,7 +90,7 @@ export class SseReader {
       if (byte === lf && this.#isAfterCr) {
         this.#isAfterCr = false;
         // The other half of a line end; outside a frame it belongs to the frame before.
-        start = start === at && this.#partBytes === 0 ? at + 1 : start;
+        start = start === at && this.#parts.length === 0 ? at + 1 : start;
         continue;
       }
       this.#isAfterCr = byte === cr;
@@ -104,6 +108,7 @@ export class SseReader {
       }
       this.#isLineEmpty = true;
     }
+    this.#hasCr ||= bytes.includes(cr, start);
     // A copy: the owner of the chunk may reuse its memory.
     this.#keep(Buffer.from(bytes.subarray(start)));
     return frames;
@@ -115,11 +120,7 @@ export class SseReader {
   }
 
   #keep(part: Buffer): void {
-    if (part.length === 0) {
-      return;
-    }
-    this.#partBytes += part.length;
-    this.#checkSize(this.#partBytes);
+    this.#checkSize(this.#parts.length + part.length);
     this.#parts.push(part);
   }
 
@@ -132,9 +133,8 @@ export class SseReader {
   }
 
   #finish(): SseFrame[] {
-    const raw = Buffer.concat(this.#parts);
-    this.#parts = [];
-    this.#partBytes = 0;
+    const raw = this.#parts.takeAll();
+    this.#hasCr = false;
     this.#isLineEmpty = true;
     return this.#read(raw);
   }

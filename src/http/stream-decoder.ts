@@ -70,6 +70,7 @@ class CodingDecoder {
   #pieces: Buffer[] = [];
   #bytes = 0;
   #error: Error | undefined;
+  #onDone: (() => void) | undefined;
 
   constructor(stream: Transform, limitBytes: number) {
     this.#stream = stream;
@@ -83,6 +84,8 @@ class CodingDecoder {
     stream.on("error", (error) => {
       this.#error = error;
     });
+    // One for all pieces: a stream of events has thousands.
+    stream.on("close", () => this.#onDone?.());
   }
 
   push(chunk: Buffer): Promise<Buffer[]> {
@@ -90,22 +93,21 @@ class CodingDecoder {
   }
 
   end(): Promise<Buffer[]> {
-    return this.#run((done) => {
-      this.#stream.once("close", () => done());
-      this.#stream.end();
-    });
+    // It closes when all has been read.
+    return this.#run(() => this.#stream.end());
   }
 
   close(): void {
     this.#stream.destroy();
   }
 
-  async #run(work: (done: (error?: Error | null) => void) => void): Promise<Buffer[]> {
+  async #run(work: (done: () => void) => void): Promise<Buffer[]> {
     this.#bytes = 0;
     this.#pieces = [];
     await new Promise<void>((resolve) => {
-      this.#stream.once("close", () => resolve());
-      work(() => resolve());
+      this.#onDone = resolve;
+      if (this.#stream.closed) resolve();
+      else work(resolve);
     });
     if (this.#error !== undefined) {
       const message = `the body could not be decoded: ${messageOf(this.#error)}`;

@@ -139,21 +139,24 @@ function countKeys(value: unknown): number {
   return keys;
 }
 
-const longInteger = /-?[0-9]{16,}(?![0-9.eE])/y;
-
 function hasInexactInteger(text: string): boolean {
-  for (let at = 0; at < text.length; at += 1) {
-    const code = text.charCodeAt(at);
-    if (code === 0x22) {
-      at = stringEnd(text, at);
-      continue;
-    }
-    if (code !== 0x2d && (code < 0x30 || code > 0x39)) continue;
-    longInteger.lastIndex = at;
-    const [digits] = longInteger.exec(text) ?? [];
-    if (digits !== undefined && !Number.isSafeInteger(Number(digits))) return true;
-    // Past this number, so that its tail is not read as another.
-    while (/[-+0-9.eE]/.test(text.charAt(at + 1))) at += 1;
-  }
+  for (const number of numbersIn(text))
+    if (/^-?[0-9]{16,}$/.test(number) && !Number.isSafeInteger(Number(number))) return true;
   return false;
+}
+
+/** Whether JavaScript would write a number of this JSON text in another form than it has, or another number. */
+export function hasOddNumber(text: string): boolean {
+  for (const number of numbersIn(text)) if (String(Number(number)) !== number) return true;
+  return false;
+}
+
+/** The numbers of a JSON text, as they are spelled. */
+function* numbersIn(text: string): Generator<string, void> {
+  for (let at = 0; at < text.length;) {
+    const quote = text.indexOf('"', at);
+    const end = quote === -1 ? text.length : quote;
+    for (const [number] of text.slice(at, end).matchAll(/-?[0-9][-+0-9.eE]*/g)) yield number;
+    at = quote === -1 ? end : stringEnd(text, quote) + 1;
+  }
 }

@@ -1,7 +1,7 @@
 /** Binding: addresses, ports that several threads listen on, and how many connections one may have. */
 import net, { type AddressInfo, type Server, type Socket } from "node:net";
 import { asError, ProxyError } from "../errors.ts";
-import type { HttpLimits } from "../proxy/exchange/http-server.ts";
+import { acceptance, type HttpLimits } from "../proxy/exchange/http-server.ts";
 
 /** An address as the file spells it: `:8081`, `127.0.0.1:0`, `[::1]:8081`. */
 export interface BindAddress {
@@ -51,23 +51,24 @@ function listening(server: Server, options: net.ListenOptions): Promise<AddressI
   });
 }
 
-/** Holds a server that has no count of its own to `maxConnections`, alone or with those of other threads. */
-export function limitConnections(
-  server: Server,
+/** Accepts connections for what has no count of its own: `maxConnections` at most, alone or with other threads. */
+export function acceptWithin(
   { maxConnections, shared }: Pick<HttpLimits, "maxConnections" | "shared">,
+  serve: (socket: Socket) => void,
   onRefused: () => void,
-): void {
+): Server {
   if (shared === undefined) {
+    const server = net.createServer(acceptance, serve);
     server.maxConnections = maxConnections;
-    server.on("drop", onRefused);
-    return;
+    return server.on("drop", onRefused);
   }
-  server.prependListener("connection", (socket: Socket) => {
+  return net.createServer(acceptance, (socket) => {
     if (shared.take(maxConnections)) {
       socket.once("close", () => shared.leave());
-      return;
+      serve(socket);
+    } else {
+      onRefused();
+      socket.destroy();
     }
-    onRefused();
-    socket.destroy();
   });
 }

@@ -1,6 +1,6 @@
 /** Mutual TLS in front of a listener, which may serve plain connections beside it. */
 import { constants } from "node:crypto";
-import net, { type Socket } from "node:net";
+import type { Server, Socket } from "node:net";
 import tls, { type TLSSocket } from "node:tls";
 import type { PeerGate } from "../mtls/peer-gate.ts";
 import {
@@ -12,9 +12,8 @@ import {
 import { looksLikeTls } from "../net/client-hello.ts";
 import { peek } from "../net/sniff.ts";
 import { serverProfile } from "../net/tls-profile.ts";
-import { acceptance } from "../proxy/exchange/http-server.ts";
 import type { Http2Sessions } from "../proxy/exchange/http2-sessions.ts";
-import { limitConnections } from "./bind.ts";
+import { acceptWithin } from "./bind.ts";
 import type { TlsFrontLimits } from "./tls-front.ts";
 
 /** How peers are taken in. */
@@ -50,7 +49,7 @@ interface Handshakes {
 
 /** Accepts connections, looks at their first byte, and hands on those that may be served. */
 export class PeerFront {
-  readonly server: net.Server;
+  readonly server: Server;
   readonly #options: PeerFrontOptions;
   readonly #limits: TlsFrontLimits;
   readonly #events: PeerFrontEvents;
@@ -62,9 +61,11 @@ export class PeerFront {
     this.#options = options;
     this.#limits = limits;
     this.#events = events;
-    this.server = net.createServer(acceptance);
-    limitConnections(this.server, limits, () => events.onRefused("connections"));
-    this.server.on("connection", (socket) => void this.#arrived(socket));
+    this.server = acceptWithin(
+      limits,
+      (socket) => void this.#arrived(socket),
+      () => events.onRefused("connections"),
+    );
   }
 
   /** Connections of HTTP/2 that are open now. */

@@ -1,9 +1,9 @@
 /** Terminates TLS in front of a listener and gives the decrypted connections to the HTTP server. */
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Server } from "node:net";
 import tls from "node:tls";
 import { serverProfile } from "../net/tls-profile.ts";
 import type { HttpLimits } from "../proxy/exchange/http-server.ts";
-import { limitConnections } from "./bind.ts";
+import { acceptWithin } from "./bind.ts";
 
 /** Key material as PEM. */
 export interface TlsMaterial {
@@ -32,31 +32,36 @@ export interface TlsFrontEvents {
  */
 const protocols = ["http/1.1", "http/1.0", "h2"] as const;
 
-/** A TLS server that only hands connections on. */
+/** Accepts connections, shakes hands, and hands them on. */
 export class TlsFront {
-  readonly server: tls.Server;
+  readonly server: Server;
+  /** Does not listen: it is given connections that have their place. */
+  readonly #handshakes: tls.Server;
 
   /** Throws when the material is no certificate with its key. */
   constructor(material: TlsMaterial, limits: TlsFrontLimits, events: TlsFrontEvents) {
-    this.server = tls.createServer({
+    this.#handshakes = tls.createServer({
       ...contextOf(material),
       requestCert: material.clientCa !== undefined,
       // A client without a certificate may still have a password; one with neither gets a response that says so.
       rejectUnauthorized: false,
       handshakeTimeout: limits.handshakeTimeoutMs,
       ALPNCallback: ({ protocols: offered }) => protocols.find((one) => offered.includes(one)),
-      noDelay: true,
     });
-    limitConnections(this.server, limits, () => events.onRefused("connections"));
-    this.server.on("tlsClientError", () => events.onRefused("malformed"));
-    this.server.on("secureConnection", (socket) => events.onSecure(socket));
+    this.#handshakes.on("tlsClientError", () => events.onRefused("malformed"));
+    this.#handshakes.on("secureConnection", (socket) => events.onSecure(socket));
+    this.server = acceptWithin(
+      limits,
+      (socket) => this.#handshakes.emit("connection", socket),
+      () => events.onRefused("connections"),
+    );
   }
 
   /** Uses other key material for new handshakes; throws, and changes nothing, when it is invalid. */
   renew(material: TlsMaterial): void {
     // Created only to validate: the server would accept a certificate without its key.
     tls.createSecureContext(contextOf(material));
-    this.server.setSecureContext(contextOf(material));
+    this.#handshakes.setSecureContext(contextOf(material));
   }
 
   get address(): AddressInfo {

@@ -115,27 +115,31 @@ export class RegoCompiler {
         ended ??= why;
         child.kill("SIGKILL");
       };
-      const deadline = setTimeout(() => {
-        end(`it took longer than ${this.#timeoutMs} ms`);
-      }, this.#timeoutMs);
-      const look = setInterval(() => {
-        void residentBytes(child.pid).then((bytes) => {
-          if (bytes > this.#maxMemoryBytes) end(`it took more than ${this.#maxMemoryBytes} bytes`);
-        });
-      }, memoryLookMs);
+      let deadline: NodeJS.Timeout | undefined;
+      let look: NodeJS.Timeout | undefined;
       const stop = (): void => {
         clearTimeout(deadline);
         clearInterval(look);
       };
+      child.once("error", (error) => {
+        stop();
+        reject(new Error(`${this.#program} cannot be run: ${messageOf(error)}`, { cause: error }));
+      });
+      // There is no process, and where descriptors are used up there are no pipes either: the error is on its way.
+      if (child.pid === undefined) return;
+      deadline = setTimeout(() => {
+        end(`it took longer than ${this.#timeoutMs} ms`);
+      }, this.#timeoutMs);
+      look = setInterval(() => {
+        void residentBytes(child.pid).then((bytes) => {
+          if (bytes > this.#maxMemoryBytes) end(`it took more than ${this.#maxMemoryBytes} bytes`);
+        });
+      }, memoryLookMs);
       for (const stream of [child.stdout, child.stderr]) {
         stream.on("data", (bytes: Buffer) => {
           if (output.length < maxOutputBytes) output += bytes.toString("utf8");
         });
       }
-      child.once("error", (error) => {
-        stop();
-        reject(new Error(`${this.#program} cannot be run: ${messageOf(error)}`, { cause: error }));
-      });
       child.once("close", (code) => {
         stop();
         resolve({ code, output, ended });

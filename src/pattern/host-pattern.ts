@@ -159,6 +159,8 @@ export class HostMatcher {
 
   /** The pattern that matches, as the operator wrote it: a plain name before any glob. */
   find(host: string): string | undefined {
+    // Most lists are empty, and some are asked about every message.
+    if (this.#names.size === 0 && this.#globs.length === 0) return undefined;
     return (
       this.#names.get(host.toLowerCase()) ?? this.#globs.find((glob) => glob.matches(host))?.source
     );
@@ -167,11 +169,9 @@ export class HostMatcher {
 
 /**
  * Compiles `skip_hosts`, whose hosts get no pipeline at all: patterns that would skip everything, or that carry a port
- * and would therefore never match, are an Error. A port on the host that is asked about is ignored.
+ * and would therefore never match, are an Error.
  */
-export function compileSkipHosts(
-  patterns: readonly string[],
-): Pick<HostMatcher, "find" | "matches"> {
+export function compileSkipHosts(patterns: readonly string[]): HostMatcher {
   for (const pattern of patterns) {
     const text = pattern.trim();
     if (text === "") {
@@ -184,8 +184,5 @@ export function compileSkipHosts(
       throw new Error(`skip_hosts pattern "${pattern}" has a colon: leave the port out`);
     }
   }
-  const matcher = new HostMatcher(patterns.map((pattern) => pattern.trim()));
-  const find = (host: string): string | undefined =>
-    matcher.find(host.replace(/^([^:]+):[0-9]+$/, "$1"));
-  return { find, matches: (host) => find(host) !== undefined };
+  return new HostMatcher(patterns.map((pattern) => pattern.trim()));
 }

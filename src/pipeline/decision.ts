@@ -106,10 +106,10 @@ export interface Invocation {
   readonly phase: Phase;
   readonly reason: string;
   readonly cause?: string | undefined;
-  readonly path?: string;
+  readonly path?: string | undefined;
   readonly details?: DecisionDetails | undefined;
   /** True when the step is under `on_error: observe` and would have refused. */
-  readonly shadow?: true;
+  readonly shadow?: true | undefined;
 }
 
 /** A reason, with a finer word where there is one. */

@@ -266,7 +266,7 @@ export class Pipeline {
     for (const { plugin } of this.steps) {
       const own = plugin.callerLinks?.();
       if (own === undefined || own === links) continue;
-      links = links === undefined ? own : [...new Set([...links, ...own])];
+      links = links === undefined || links.length === 0 ? own : [...new Set([...links, ...own])];
     }
     return links;
   }

@@ -203,9 +203,9 @@ export class StepRunner {
       phase,
       reason: decision.reason,
       cause: decision.cause,
-      ...(context.path === "" ? {} : { path: context.pathname }),
+      path: context.path === "" ? undefined : context.pathname,
       details: decision.details,
-      ...(observed && refused ? { shadow: true as const } : {}),
+      shadow: observed && refused ? true : undefined,
     };
     // A stream may have any number of frames; the refusal that ends it is always recorded.
     if (refused || context.invocations.length < maxRecorded) context.invocations.push(invocation);

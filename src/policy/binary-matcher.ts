@@ -8,14 +8,14 @@ export const unresolvedBinary = "<unresolved>";
 /** Who made a connection, as far as the system can tell. */
 export interface CallerFacts {
   /** Path of the executable; {@link unresolvedBinary} or absent when nobody could tell. */
-  readonly binary?: string;
-  readonly binaryPid?: number;
+  readonly binary?: string | undefined;
+  readonly binaryPid?: number | undefined;
   /** Executables of the ancestors, nearest first. */
-  readonly ancestors?: readonly string[];
+  readonly ancestors?: readonly string[] | undefined;
   /** Other names of `binary` and of the ancestors: symbolic links of the policy that lead to them. */
-  readonly aliases?: readonly string[];
+  readonly aliases?: readonly string[] | undefined;
   /** Absolute paths among the arguments: shown in reasons, never a ground to grant. */
-  readonly cmdline?: readonly string[];
+  readonly cmdline?: readonly string[] | undefined;
 }
 
 /** Paths whose pattern result is remembered per list; more are simply matched again. */

@@ -1,9 +1,9 @@
 /** A policy document and an allow list as one policy. */
-import { BoundedMap } from "../bounded-map.ts";
 import type { Allowlist } from "./allowlist.ts";
 import type { PolicyDecision } from "./decision.ts";
 import type { InspectedProtocol } from "./rule.ts";
 import { evaluateConnect, evaluateRequest } from "./evaluate.ts";
+import { PlaceMemo } from "./place-memo.ts";
 import type { ConnectFacts, RequestFacts } from "./request-facts.ts";
 import type { PolicyRules } from "./rules.ts";
 
@@ -13,14 +13,13 @@ export interface PolicyParts {
   readonly allowlist: Allowlist | undefined;
 }
 
-/** Destinations whose needs are remembered. */
-const maxRemembered = 512;
-
 /** How requests to a destination are judged. */
 export interface InspectionNeeds {
   /** False where the host is open whole: its requests go as they came. */
   readonly judgesRequests: boolean;
   readonly protocols: ReadonlySet<InspectedProtocol>;
+  /** The body of a request has to be read to judge it. */
+  readonly readsBodies: boolean;
   /** The longest body that any of its endpoints reads. */
   readonly bodyLimitBytes: number;
   /** A person may have to decide: the whole request has to be known. */
@@ -43,7 +42,7 @@ export class CombinedPolicy {
   readonly #parts: PolicyParts;
   /** Exact executable paths of the document: as a caller sees its files they may be symbolic links. */
   readonly binaryPaths: readonly string[];
-  readonly #needs = new BoundedMap<string, InspectionNeeds>(maxRemembered);
+  readonly #needs = new PlaceMemo<InspectionNeeds>((host, port) => this.#needsOf(host, port));
 
   constructor(parts: PolicyParts) {
     this.#parts = parts;
@@ -64,11 +63,12 @@ export class CombinedPolicy {
 
   /** What has to be known of a request to this destination. */
   inspectionOf(host: string, port: number): InspectionNeeds {
-    return this.#needs.getOrMake(`${port} ${host}`, () => this.#needsOf(host, port));
+    return this.#needs.of(host, port);
   }
 
   #needsOf(host: string, port: number): InspectionNeeds {
     const protocols = new Set<InspectedProtocol>();
+    let readsBodies = false;
     let bodyLimitBytes = 0;
     let asks = false;
     for (const { endpoint } of this.#parts.rules?.endpointsOf(host, port) ?? []) {
@@ -78,11 +78,13 @@ export class CombinedPolicy {
       if (inspection === undefined) continue;
       protocols.add(inspection.protocol);
       if (readsBody(inspection.protocol)) {
+        readsBodies = true;
         bodyLimitBytes = Math.max(bodyLimitBytes, inspection.bodyLimitBytes);
       }
     }
     const isListed = this.#parts.allowlist?.judgesRequestsOf(host, port) ?? false;
-    return { judgesRequests: protocols.size > 0 || isListed, protocols, bodyLimitBytes, asks };
+    const judgesRequests = protocols.size > 0 || isListed;
+    return { judgesRequests, protocols, readsBodies, bodyLimitBytes, asks };
   }
 
   /**
@@ -145,12 +147,6 @@ export class CombinedPolicy {
       ? decision
       : { ...decision, grant: { ...grant, inspect: true } };
   }
-}
-
-/** True when the body of a request has to be read to judge it. */
-export function readsBodies({ protocols }: InspectionNeeds): boolean {
-  for (const protocol of protocols) if (readsBody(protocol)) return true;
-  return false;
 }
 
 function readsBody(protocol: InspectedProtocol): boolean {

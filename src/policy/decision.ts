@@ -50,4 +50,6 @@ export interface PolicyDecision {
   readonly grant?: Grant;
   /** The settings that apply to the request, when requests are judged here. */
   readonly inspection?: Inspection;
+  /** Of a request on a connection that a person decides on: the violation that is recorded where the person lets it through. */
+  readonly audited?: PolicyDecision;
 }

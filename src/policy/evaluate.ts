@@ -39,9 +39,10 @@ export function evaluateRequest(rules: PolicyRules, facts: RequestFacts): Policy
     return refusal("malformed", "the request contains NUL");
   }
   const judged = judge(rules, facts, inspected);
-  const isAsked = judged.effect === "allow" && decision.effect === "ask";
-  const result = isAsked ? decision : judged;
-  return decision.grant === undefined ? result : { ...result, grant: decision.grant };
+  if (decision.effect === "ask" && judged.effect === "allow") return decision;
+  if (decision.effect === "ask" && judged.effect === "audit")
+    return { ...decision, audited: judged };
+  return decision.grant === undefined ? judged : { ...judged, grant: decision.grant };
 }
 
 /** The endpoints that are open to this caller, or the refusal. */
@@ -173,7 +174,7 @@ function judge(
     const rule = askedBy(match.endpoint.inspection, facts, headMatchesGet);
     if (rule === undefined) continue;
     const { key } = match.compiled.entry;
-    if (isBatch(facts)) return violation(selected, match, { ...oneByOne, by: rule.label });
+    if (isBatch(facts)) return { ...refusal("deny-rule", oneByOne, match), rule: rule.label };
     const reason = `${what} needs an approval by policy '${key}' ${rule.label}`;
     const by = { entry: key, rule: rule.label, inspection };
     return { effect: "ask", code: "approval-of-request", reason, ...by };
@@ -188,7 +189,7 @@ function judge(
   }
   const reason = `${what} not permitted by policy`;
   if (inspection.enforcement === "ask") {
-    if (isBatch(facts)) return violation(selected, selected, oneByOne);
+    if (isBatch(facts)) return refusal("deny-rule", oneByOne, selected);
     const by = { entry: selected.compiled.entry.key, rule: selected.endpoint.label, inspection };
     return { effect: "ask", code: "approval-of-request", reason, ...by };
   }
@@ -200,10 +201,7 @@ function isBatch({ rpc }: RequestFacts): boolean {
   return (rpc?.calls.length ?? 0) > 1;
 }
 
-const oneByOne: Said = {
-  code: "deny-rule",
-  reason: "a batch with a call that needs an approval is refused: send the calls one by one",
-};
+const oneByOne = "a batch with a call that needs an approval is refused: send the calls one by one";
 
 /** The endpoint whose settings apply: the most specific path, the first among equals. */
 function select(inspected: readonly Inspected[], path: string): Inspected | undefined {

@@ -53,7 +53,11 @@ interface Operation {
   readonly selections: readonly Selection[];
 }
 
-const closing: Readonly<Record<string, string>> = { "{": "}", "(": ")", "[": "]" };
+const closing = new Map([
+  ["{", "}"],
+  ["(", ")"],
+  ["[", "]"],
+]);
 
 class DocumentParser {
   readonly #tokens: readonly string[];
@@ -168,7 +172,7 @@ class DocumentParser {
     const open: string[] = [];
     do {
       const token = this.#next();
-      const close = closing[token];
+      const close = closing.get(token);
       if (close !== undefined) open.push(close);
       else if (token === "}" || token === ")" || token === "]") {
         if (open.pop() !== token) throw new DocumentError("brackets do not match");

@@ -62,8 +62,11 @@ export interface RequestFacts extends ConnectFacts {
   readonly rpc?: RpcFacts;
 }
 
+const noParameters: QueryFacts = new Map();
+
 /** Reads form data (`a=b&c`), `+` as space; strict UTF-8, as the comparison would otherwise be with a guess. */
 export function parseQuery(query: string): QueryFacts {
+  if (query === "") return noParameters;
   const found = new Map<string, string[]>();
   const text = query.startsWith("?") ? query.slice(1) : query;
   for (const pair of text.split("&")) {

@@ -122,9 +122,13 @@ function denySelects(
     const operations = facts.graphql?.operations ?? [];
     return operations.some((one) => operationSelects(rule, effective(one, inspection), "deny"));
   }
-  const calls = facts.method === "POST" ? (facts.rpc?.calls ?? []) : [];
-  return calls.some((call) => callSelects(rule, call, "deny"));
+  if (facts.method !== "POST") return false;
+  const { calls, error } = facts.rpc ?? unread;
+  // What cannot be read might be such a call: another endpoint, which does not read it, may let it through.
+  return error !== undefined || calls.some((call) => callSelects(rule, call, "deny"));
 }
+
+const unread: RpcFacts = { calls: [], error: "the body was not read" };
 
 /**
  * An endpoint that judges GraphQL operations has the last word on them: a broader rule on the same host does not let
@@ -132,9 +136,10 @@ function denySelects(
  */
 function operationsDenied(inspection: Inspection, facts: RequestFacts): Denying | undefined {
   const { graphql } = facts;
-  const isAuthority = inspection.protocol === "graphql" || inspection.protocol === "websocket";
-  if (!isAuthority || graphql === undefined) return undefined;
-  if (graphql.operations.some((operation) => isUnregistered(operation, inspection))) {
+  const { protocol } = inspection;
+  const isAuthority = protocol === "graphql" || (protocol === "websocket" && graphql !== undefined);
+  if (!isAuthority) return undefined;
+  if (graphql?.operations.some((operation) => isUnregistered(operation, inspection)) === true) {
     return { reason: "names a GraphQL persisted query that is not registered" };
   }
   return operationsAllowed(inspection, facts) === undefined
@@ -174,7 +179,7 @@ function requestAllowed(
 }
 
 function methodSelects(expected: string, actual: string, headMatchesGet: boolean): boolean {
-  if (expected === "*") return true;
+  if (expected === "*" || expected === actual) return true;
   const method = actual.toUpperCase();
   return method === expected || (headMatchesGet && method === "HEAD" && expected === "GET");
 }

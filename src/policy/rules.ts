@@ -1,5 +1,4 @@
 /** A policy document compiled into an immutable structure that finds the endpoints of a destination at once. */
-import { BoundedMap } from "../bounded-map.ts";
 import { BinaryMatcher } from "./binary-matcher.ts";
 import {
   defaultDialect,
@@ -10,6 +9,7 @@ import {
 } from "./endpoint.ts";
 import { GlobTable } from "../pattern/glob.ts";
 import { HostIndex } from "./host-index.ts";
+import { PlaceMemo } from "./place-memo.ts";
 import type { ConnectFacts } from "./request-facts.ts";
 
 /** An entry with its compiled binaries; `order` is its place in byte order of the keys. */
@@ -32,9 +32,6 @@ export interface Match extends Filed {
   readonly isExact: boolean;
 }
 
-/** Hosts and ports whose endpoints are remembered. */
-const maxRemembered = 512;
-
 /** Compiled rules of one document. */
 export class PolicyRules {
   readonly dialect: Dialect;
@@ -43,7 +40,7 @@ export class PolicyRules {
   /** Some decision depends on who the caller is. */
   readonly needsCaller: boolean;
   readonly #index = new HostIndex<Filed>();
-  readonly #remembered = new BoundedMap<string, readonly Match[]>(maxRemembered);
+  readonly #found = new PlaceMemo<readonly Match[]>((host, port) => this.#find(host, port));
 
   constructor(document: PolicyDocument, dialect: Partial<Dialect> = {}) {
     this.document = document;
@@ -73,7 +70,7 @@ export class PolicyRules {
 
   /** The endpoints of a canonical host and port, whoever asks, in document order. */
   endpointsOf(host: string, port: number): readonly Match[] {
-    return this.#remembered.getOrMake(`${port} ${host}`, () => this.#find(host, port));
+    return this.#found.of(host, port);
   }
 
   #find(host: string, port: number): readonly Match[] {

@@ -20,9 +20,10 @@ export function decideSpelling(
   { readings, remote = [], ambiguous }: Spelling,
   decide: (path: string) => PolicyDecision,
 ): PolicyDecision {
-  const [literal, ...others] = readings;
+  const [literal] = readings;
   const own = decide(literal);
-  if (others.length === 0 && remote.length === 0 && ambiguous === undefined) return own;
+  if (readings.length === 1 && remote.length === 0 && ambiguous === undefined) return own;
+  const others = readings.slice(1);
   const read = others.map((path) => ({ path, decision: decide(path) }));
   const decisions = [own, ...read.map(({ decision }) => decision)];
   if (decisions.every(({ inspection }) => inspection?.allowsAmbiguousPath === true)) return own;

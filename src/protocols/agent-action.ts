@@ -1,4 +1,5 @@
 /** What an outbound message is to whoever judges actions: an action, the mechanics of a protocol, or neither that anyone could tell. */
+import { contentCodings } from "../http/body.ts";
 import { foldedName, isObject, type JsonObject, objectsOf } from "../http/json-access.ts";
 import { classifyRpc, messagesOf } from "../http/json-rpc.ts";
 import type { RequestContext } from "../pipeline/plugin.ts";
@@ -48,13 +49,18 @@ function doubtOf(context: RequestContext): string | undefined {
   const json = requestJson(context);
   if (json.kind === "absent") return undefined;
   if (json.kind === "json") return rpcDoubt(json.value);
-  const bytes = context.clearBody?.kind === "body" ? context.clearBody.bytes : context.body;
+  const clear = context.clearBody;
+  const bytes = clear?.kind === "body" ? clear.bytes : context.body;
   const start = bytes?.subarray(0, 256) ?? Buffer.alloc(0);
   // UTF-16 and UTF-32 have zeros where UTF-8 has none.
   const text = start.toString("latin1").replace(/^(?:ï»¿|ÿþ|þÿ)|\0/g, "");
-  const isEncoded =
-    context.clearBody?.kind === "corrupt" || context.clearBody?.kind === "too-large";
-  return isEncoded || opensJson.test(text) ? json.reason : undefined;
+  const isHidden = clear?.kind !== "body" && !isFramed(context);
+  return isHidden || opensJson.test(text) ? json.reason : undefined;
+}
+
+/** Uploads to object stores are framed, and no server of agents undoes that: what is in the frames is no message. */
+function isFramed({ headers }: RequestContext): boolean {
+  return contentCodings(headers.get("content-encoding")).join() === "aws-chunked";
 }
 
 function rpcDoubt(value: unknown): string | undefined {

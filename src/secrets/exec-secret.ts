@@ -72,19 +72,21 @@ export class ExecSecret implements SecretFetcher<Secret, unknown> {
       child.stdout.destroy();
       child.stderr.destroy();
     };
-    signal.addEventListener("abort", kill, { once: true });
-    const output = collect(child.stdout, maxOutputBytes, kill);
-    const errors = collect(child.stderr, maxErrorBytes);
     const end = (): void => {
       signal.removeEventListener("abort", kill);
       if (this.#running === child) this.#running = undefined;
       ended.resolve();
     };
-    child.once("exit", () => ended.resolve());
     child.once("error", (error) => {
       end();
       reject(unavailable(`the command cannot be run: ${messageOf(error)}`, error));
     });
+    // There is no process, and where descriptors are used up there are no pipes either: the error is on its way.
+    if (child.pid === undefined) return promise;
+    signal.addEventListener("abort", kill, { once: true });
+    const output = collect(child.stdout, maxOutputBytes, kill);
+    const errors = collect(child.stderr, maxErrorBytes);
+    child.once("exit", () => ended.resolve());
     child.once("close", (code, killed) => {
       end();
       const { bytes, isCut } = output;

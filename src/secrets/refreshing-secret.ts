@@ -169,6 +169,8 @@ export class RefreshingSecret<T, Means> implements SecretSource<T> {
     try {
       if (means === undefined) throw unavailable("nothing serves that could fetch it");
       const fetched = await this.#asked(means);
+      // Another thread does not end its fetch with this source.
+      if (this.#closing.signal.aborted) return;
       if ((fetched.expiresAt ?? Number.POSITIVE_INFINITY) <= clock.now())
         throw unavailable("the provider gave a value that has expired by this machine's clock");
       this.#held = fetched;

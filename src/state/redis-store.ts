@@ -71,6 +71,7 @@ export class RedisStore implements OwnedStore {
   /** Resolves when the server answers, or when it is known to be away: it may come later. */
   async open(): Promise<void> {
     const { makeClient } = await import("./redis-client.ts");
+    if (this.#isClosed) return;
     const client = makeClient(this.#options.place);
     this.#client = client;
     this.subscribe(lostChannel, (key) => this.#retell(key));
@@ -84,6 +85,7 @@ export class RedisStore implements OwnedStore {
 
   close(): Promise<void> {
     this.#isClosed = true;
+    this.#options.onClosed?.();
     clearTimeout(this.#probe);
     try {
       this.#client?.destroy();

@@ -28,9 +28,11 @@ export type StateCall =
       readonly ttlMs?: number | undefined;
     }
   | { readonly kind: "publish"; readonly channel: string; readonly message: string }
-  | { readonly kind: "subscribe" | "unsubscribe"; readonly channel: string };
+  | { readonly kind: "subscribe" | "unsubscribe"; readonly channel: string }
+  /** The thread has no use for the store any more. */
+  | { readonly kind: "leave" };
 
-/** Makes the call on the store itself. Subscriptions are the business of whoever has the other threads. */
+/** Makes the call on the store itself. Who uses it and subscribes is the business of whoever has the other threads. */
 export function callStore(store: StateStore, call: StateCall): Soon<unknown> {
   switch (call.kind) {
     case "get":
@@ -49,6 +51,7 @@ export function callStore(store: StateStore, call: StateCall): Soon<unknown> {
       return store.publish(call.channel, call.message);
     case "subscribe":
     case "unsubscribe":
+    case "leave":
       return undefined;
   }
 }
@@ -58,9 +61,11 @@ export class RemoteStore implements OwnedStore {
   readonly #ask: (call: StateCall) => Promise<unknown>;
   readonly #channels = new Channels();
   readonly #subscribed = new Set<string>();
+  readonly #onClosed: (() => void) | undefined;
 
-  constructor(ask: (call: StateCall) => Promise<unknown>) {
+  constructor(ask: (call: StateCall) => Promise<unknown>, onClosed?: () => void) {
     this.#ask = ask;
+    this.#onClosed = onClosed;
   }
 
   open(): Promise<void> {
@@ -68,7 +73,12 @@ export class RemoteStore implements OwnedStore {
   }
 
   close(): Promise<void> {
-    return Promise.resolve();
+    this.#onClosed?.();
+    // A holder that is gone has closed it.
+    return this.#ask({ kind: "leave" }).then(
+      () => undefined,
+      () => undefined,
+    );
   }
 
   get(key: string): Promise<string | undefined> {

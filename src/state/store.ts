@@ -87,6 +87,8 @@ export interface StateWatch {
   onOperation?(result: "ok" | "failed"): void;
   /** Counters that the store had lost were put back. */
   onRestored?(counters: number): void;
+  /** Nobody has the store any more: what it said last does not count. */
+  onClosed?(): void;
 }
 
 /** The fault of a call to which the store did not respond. */

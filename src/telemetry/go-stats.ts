@@ -6,7 +6,7 @@ export interface CountedInvocation {
   readonly action: "allow" | "deny" | "skip" | "modify" | "observe";
   readonly reason: string;
   readonly cause?: string | undefined;
-  readonly shadow?: true;
+  readonly shadow?: true | undefined;
 }
 
 /** Contract 4.9; only counters that are not zero appear. */

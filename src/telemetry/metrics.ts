@@ -138,9 +138,10 @@ export class Metrics {
     this.configInSync(ok);
   }
 
-  /** Adds a state store to those that `state_up` tells of. */
-  stateUp(isUp: () => boolean): void {
+  /** Adds a state store to those that `state_up` tells of; what is returned takes it out again. */
+  stateUp(isUp: () => boolean): () => void {
     this.#stores.add(isUp);
+    return () => void this.#stores.delete(isUp);
   }
 
   configInSync(isInSync: boolean): void {

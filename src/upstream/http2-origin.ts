@@ -4,20 +4,25 @@
  * Not undici's: it drops what is still buffered of a body when the trailers arrive, so that a slow reader of a gRPC
  * answer loses its end without an error (docs/adr/0011).
  */
+import type { ClientHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import { asError, ProxyError } from "../errors.ts";
 import type { ResponseHandler } from "../http/response-handler.ts";
 import { overloaded } from "../net/places.ts";
+import type { StallWatch } from "../net/stall-watch.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import { type Http2SessionOptions, OriginSession } from "./http2-session.ts";
 import { fieldsOf, isWhole, StreamControl, StreamRelay } from "./http2-stream.ts";
+import { ClientFault } from "../wire/client-fault.ts";
 import type { OutgoingRequest } from "./upstream.ts";
 
 /** Limits of the sessions with one origin. Milliseconds; 0 means none. */
 export interface Http2OriginOptions extends Http2SessionOptions {
   readonly responseTimeoutMs: number;
   readonly streamIdleTimeoutMs: number;
+  /** The timer of all streams. */
+  readonly watch: Pick<StallWatch, "add" | "delete">;
   /** Opens a connection: for https a verified one on which h2 was negotiated, in the name of the request that waits longest. */
   open(permit: Permit, signal: AbortSignal): Promise<Socket>;
 }
@@ -123,10 +128,18 @@ export class Http2Origin {
 
   #start(sending: Sending, lent: OriginSession): void {
     const { permit, request, handler, control, refusedBy } = sending;
+    const { authority } = this.#options;
     const { body } = request;
     clearTimeout(sending.timer);
     this.#waiting.delete(sending);
-    const stream = lent.request(fieldsOf(request, this.#options), body === null);
+    let stream: ClientHttp2Stream;
+    try {
+      stream = lent.request(fieldsOf(request, { authority, scheme: lent.scheme }), body === null);
+    } catch (error) {
+      const what = "the request has fields that HTTP/2 cannot carry";
+      this.#fail(sending, new ClientFault("unsendable", what, error));
+      return;
+    }
     control.attach(stream);
     const resend = (): boolean => {
       if (refusedBy !== undefined || !lent.didNotProcess(stream) || !isWhole(body)) return false;
@@ -172,6 +185,7 @@ export class Http2Origin {
     const { authority } = this.#options;
     const socket = await this.#options.open(permit, signal);
     const isNegotiated = socket instanceof TLSSocket && socket.alpnProtocol === "h2";
+    // Without negotiation, the origin is known to speak it.
     if (!isNegotiated && this.#options.scheme !== "http") {
       socket.destroy();
       throw new ProxyError(
@@ -179,7 +193,8 @@ export class Http2Origin {
         `${authority} does not speak HTTP/2, which this request needs`,
       );
     }
-    const opened = await OriginSession.open(socket, this.#options);
+    const scheme = isNegotiated ? "https" : "http";
+    const opened = await OriginSession.open(socket, { ...this.#options, scheme });
     if (this.#isDestroyed) {
       opened.session.destroy();
       return;

@@ -10,14 +10,30 @@ export interface Http2SessionOptions {
   readonly scheme?: "http" | "https";
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  /** Of one response. */
+  readonly maxHeaderBytes: number;
 }
 
 /** Streams per session before another connection is opened, where the origin would take more. */
 const maxStreams = 100;
 
+/** Fields of one response; their bytes are bounded as well. */
+export const maxResponseFields = 1_000;
+
+/**
+ * Bodies that are held whole count against it, and above it Node resets streams at random: how much of them there is has
+ * a bound of its own (limits.max_buffered).
+ */
+const maxSessionMegabytes = 65_536;
+
+/** A client may repeat any field: it goes on as it does over HTTP/1.1. The types of Node know this of servers alone. */
+const repeatable = { strictSingleValueFields: false };
+
 /** A session whose origin has sent its SETTINGS. */
 export class OriginSession {
   readonly session: ClientHttp2Session;
+  /** Of what is asked for on it. */
+  readonly scheme: "http" | "https";
   readonly #idleTimeoutMs: number;
   #streams = 0;
   #isUsed = false;
@@ -25,8 +41,10 @@ export class OriginSession {
   /** A stream ended, or the origin takes more of them. */
   onRoom: () => void = () => undefined;
 
-  private constructor(session: ClientHttp2Session, idleTimeoutMs: number) {
+  private constructor(session: ClientHttp2Session, options: Http2SessionOptions) {
+    const { scheme = "https", idleTimeoutMs } = options;
     this.session = session;
+    this.scheme = scheme;
     this.#idleTimeoutMs = idleTimeoutMs;
     session.on("error", () => session.destroy());
     session.on("goaway", (_code, lastStream) => {
@@ -47,15 +65,22 @@ export class OriginSession {
    * Rejects with ProxyError `upstream.*`, and the socket is destroyed then.
    */
   static open(socket: Socket, options: Http2SessionOptions): Promise<OriginSession> {
-    const { authority, scheme = "https", connectTimeoutMs, idleTimeoutMs } = options;
+    const { authority, scheme = "https", connectTimeoutMs, maxHeaderBytes } = options;
     // It may have ended in the same turn in which its handshake did; a session would wait for it.
     if (socket.destroyed || socket.readableEnded)
       return Promise.reject(new ProxyError("upstream.reset", `${authority} closed the connection`));
     const session = http2.connect(`${scheme}://${authority}`, {
+      ...repeatable,
       createConnection: () => socket,
-      settings: { enablePush: false, initialWindowSize: 1_048_576 },
+      settings: {
+        enablePush: false,
+        initialWindowSize: 1_048_576,
+        maxHeaderListSize: maxHeaderBytes,
+      },
+      maxHeaderListPairs: maxResponseFields,
+      maxSessionMemory: maxSessionMegabytes,
     });
-    const opened = new OriginSession(session, idleTimeoutMs);
+    const opened = new OriginSession(session, options);
     return new Promise((resolve, reject) => {
       const fail = (error: ProxyError): void => {
         clearTimeout(timer);
@@ -105,11 +130,11 @@ export class OriginSession {
     return this.#isUsed;
   }
 
-  /** Opens a stream; the session must have room. */
+  /** Opens a stream; the session must have room. Throws where HTTP/2 cannot carry the fields, and nothing is sent. */
   request(fields: http2.OutgoingHttpHeaders, endStream: boolean): ClientHttp2Stream {
+    const stream = this.session.request(fields, { endStream });
     this.#streams += 1;
     this.#isUsed = true;
-    const stream = this.session.request(fields, { endStream });
     stream.once("close", () => {
       this.#streams -= 1;
       // A time-out that came while a stream was open is not repeated, and the end of a stream starts none.

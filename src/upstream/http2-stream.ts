@@ -4,6 +4,7 @@ import { asError, ProxyError } from "../errors.ts";
 import type { BodySink } from "../http/body-source.ts";
 import { HeaderList } from "../http/headers.ts";
 import type { RequestControl, ResponseHandler } from "../http/response-handler.ts";
+import type { LastSeen, Stallable, StallWatch } from "../net/stall-watch.ts";
 import type { Http2SessionOptions } from "./http2-session.ts";
 import type { OutgoingRequest, StreamedBody } from "./upstream.ts";
 
@@ -59,12 +60,15 @@ export interface StreamOptions {
   readonly authority: string;
   readonly responseTimeoutMs: number;
   readonly streamIdleTimeoutMs: number;
+  /** The timer of all streams. */
+  readonly watch: Pick<StallWatch, "add" | "delete">;
   /** Takes the request over when the stream broke before its response, or says that it cannot. */
   readonly resend: () => boolean;
 }
 
 /** Reports the events of one stream to a handler in order, and exactly one end. */
-export class StreamRelay {
+export class StreamRelay implements Stallable {
+  readonly lastSeen: LastSeen = { progress: -1, sinceMs: 0 };
   readonly #stream: ClientHttp2Stream;
   readonly #control: StreamControl;
   readonly #handler: ResponseHandler;
@@ -75,6 +79,8 @@ export class StreamRelay {
   #heard = false;
   #over = false;
   #upload: StreamUpload | undefined;
+  /** Counts what has come. */
+  #moves = 0;
 
   constructor(
     stream: ClientHttp2Stream,
@@ -90,31 +96,45 @@ export class StreamRelay {
 
   start(body: OutgoingRequest["body"]): void {
     const stream = this.#stream;
-    const { responseTimeoutMs, authority } = this.#options;
-    stream.setTimeout(responseTimeoutMs, () => {
-      // While the proxy has paused reading, the origin has not stalled.
-      if (this.#control.paused) return;
-      const what = this.#answered
-        ? "stopped sending its answer (limits.stream_idle_timeout)"
-        : "did not answer in time (limits.response_timeout)";
-      this.#fail(new ProxyError("upstream.timeout", `${authority} ${what}`));
-    });
+    const { watch, authority } = this.#options;
+    const slot = watch.add(this);
     stream.on("headers", (fields) => this.#interim(fields));
     stream.on("response", (fields) => {
       this.#answered = true;
-      stream.setTimeout(this.#options.streamIdleTimeoutMs);
       this.#head(fields);
       this.#read();
     });
     stream.on("trailers", (fields) => {
+      this.#moves += 1;
       this.#trailers = regularFields(fields);
     });
     stream.on("error", (error) => this.#broke(error));
     stream.on("close", () => {
+      watch.delete(slot);
       const message = `${authority} closed the stream before its answer was whole`;
       this.#broke(new ProxyError("upstream.reset", message));
     });
     if (body !== null) this.#send(body);
+  }
+
+  stallLimitMs(): number {
+    const { responseTimeoutMs, streamIdleTimeoutMs } = this.#options;
+    // While nobody reads, and while the client sends nothing, the origin has not stalled.
+    if (this.#control.paused) return 0;
+    if (this.#answered) return streamIdleTimeoutMs;
+    const waitsForClient = this.#upload?.isRunning === true && !this.#stream.writableNeedDrain;
+    return waitsForClient ? 0 : responseTimeoutMs;
+  }
+
+  progress(): number {
+    return this.#moves + (this.#upload?.bytes ?? 0) - this.#stream.writableLength;
+  }
+
+  onStall(): void {
+    const what = this.#answered
+      ? "stopped sending its answer (limits.stream_idle_timeout)"
+      : "did not answer in time (limits.response_timeout)";
+    this.#fail(new ProxyError("upstream.timeout", `${this.#options.authority} ${what}`));
   }
 
   /**
@@ -122,9 +142,10 @@ export class StreamRelay {
    * once where somebody listens. Until then the stream's window bounds what waits.
    */
   #read(): void {
-    this.#stream.on("data", (chunk: Buffer) =>
-      this.#guarded(() => this.#handler.onResponseData(this.#control, chunk)),
-    );
+    this.#stream.on("data", (chunk: Buffer) => {
+      this.#moves += 1;
+      this.#guarded(() => this.#handler.onResponseData(this.#control, chunk));
+    });
     this.#stream.on("end", () => this.#end());
     // The handler may have paused the stream when it got the head.
     if (this.#control.paused) this.#stream.pause();
@@ -136,12 +157,13 @@ export class StreamRelay {
       return;
     }
     body.keep();
-    this.#upload = new StreamUpload(this.#stream, body);
+    this.#upload = new StreamUpload(this.#stream, body, (error) => this.#fail(error));
     body.open(this.#upload);
   }
 
   #interim(fields: Fields): void {
     this.#heard = true;
+    this.#moves += 1;
     const headers = regularFields(fields);
     const status = fields[":status"] ?? 0;
     this.#guarded(() => this.#handler.onInformational(this.#control, status, headers));
@@ -149,6 +171,7 @@ export class StreamRelay {
 
   #head(fields: Fields): void {
     this.#heard = true;
+    this.#moves += 1;
     const headers = regularFields(fields);
     const status = fields[":status"] ?? 0;
     this.#guarded(() => this.#handler.onResponseStart(this.#control, status, headers, undefined));
@@ -192,32 +215,40 @@ export class StreamRelay {
 class StreamUpload implements BodySink {
   readonly #stream: ClientHttp2Stream;
   readonly #body: StreamedBody;
+  readonly #onFailed: (error: Error) => void;
+  /** False once all of it was given, or is wanted no more. */
+  isRunning = true;
+  /** Given so far. */
+  bytes = 0;
 
-  constructor(stream: ClientHttp2Stream, body: StreamedBody) {
+  constructor(stream: ClientHttp2Stream, body: StreamedBody, onFailed: (error: Error) => void) {
     this.#stream = stream;
     this.#body = body;
+    this.#onFailed = onFailed;
     stream.on("drain", () => {
-      if (!this.#isStopped) body.resume();
+      if (this.isRunning) body.resume();
     });
   }
 
-  #isStopped = false;
-
   data(chunk: Buffer): boolean {
+    this.bytes += chunk.length;
     return this.#stream.write(chunk);
   }
 
   end(): void {
+    this.isRunning = false;
     this.#stream.end();
   }
 
-  fail(): void {
-    this.#stream.close(http2.constants.NGHTTP2_CANCEL);
+  /** The client's body broke off: that is no fault of the origin. */
+  fail(error: Error): void {
+    this.isRunning = false;
+    this.#onFailed(error);
   }
 
   /** The stream is gone; another one may be given the body. */
   stop(): void {
-    this.#isStopped = true;
+    this.isRunning = false;
     this.#body.detach(this);
   }
 }
@@ -235,7 +266,7 @@ export function isWhole(body: OutgoingRequest["body"]): boolean {
 /** The fields of a request, pseudo-fields included. */
 export function fieldsOf(
   request: OutgoingRequest,
-  { authority, scheme = "https" }: Pick<Http2SessionOptions, "authority" | "scheme">,
+  { authority, scheme }: Required<Pick<Http2SessionOptions, "authority" | "scheme">>,
 ): http2.OutgoingHttpHeaders {
   const fields = new HeaderList([...request.headers]);
   const host = fields.get("host");

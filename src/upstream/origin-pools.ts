@@ -11,6 +11,7 @@ import type { Permit } from "../pipeline/pipeline.ts";
 import type { ClientCertificate } from "../pipeline/plugin.ts";
 import type { Dial } from "./dial.ts";
 import { Http2Origin } from "./http2-origin.ts";
+import { maxResponseFields } from "./http2-session.ts";
 import { absoluteTarget } from "./absolute-form.ts";
 import { Demand, onceClosed, OriginAdmission } from "./origin-admission.ts";
 import { OriginProtocols } from "./origin-protocols.ts";
@@ -72,8 +73,6 @@ const maxOrigins = 1_024;
 const keepAliveTimeoutMs = 4_000;
 /** The longest keep-alive time of an origin that is relied on. */
 const keepAliveMaxTimeoutMs = 30_000;
-/** Fields of one response; their bytes are bounded as well. */
-const maxResponseFields = 1_000;
 
 /** The HTTP client for agent traffic of one generation. */
 export class OriginPools {
@@ -236,14 +235,12 @@ export class OriginPools {
   }
 
   #http2Connections(destination: Destination): Connections {
-    const { connectTimeoutMs, responseTimeoutMs, streamIdleTimeoutMs } = this.#options;
     const origin = new Http2Origin({
+      ...this.#options,
       authority: destination.authority,
       scheme: destination.scheme === "https" ? "https" : "http",
-      connectTimeoutMs,
-      responseTimeoutMs,
-      streamIdleTimeoutMs,
       idleTimeoutMs: keepAliveMaxTimeoutMs,
+      watch: this.#watch,
       open: (permit, given) => {
         const signal = this.#signalOf(given);
         return this.#admission.connection(permit, signal, () => this.#open(permit, signal, true));
@@ -279,7 +276,7 @@ export class OriginPools {
 
   async #open(permit: Permit, signal: AbortSignal, http2: boolean): Promise<Socket> {
     const { destination } = permit;
-    if (destination.scheme !== "https") return this.#connect(permit, signal);
+    if (destination.scheme !== "https") return this.#connect(permit, signal, http2);
     const isAuto = this.#options.http2 === "auto";
     if (http2) {
       try {
@@ -296,9 +293,10 @@ export class OriginPools {
     );
   }
 
-  #connect(permit: Permit, signal: AbortSignal): Promise<Socket> {
+  #connect(permit: Permit, signal: AbortSignal, http2 = false): Promise<Socket> {
+    const { upstream } = this.#options;
     return this.#counted(
-      this.#timed(permit, "connect", () => this.#options.upstream.connect(permit, { signal })),
+      this.#timed(permit, "connect", () => upstream.connect(permit, { signal, http2 })),
     );
   }
 

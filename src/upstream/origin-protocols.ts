@@ -18,7 +18,7 @@ export function isProtocolRefusal(error: unknown): boolean {
 
 interface Answer {
   readonly speaksHttp2: Promise<boolean>;
-  readonly until: number;
+  until: number;
 }
 
 /** Learns which origins speak nothing but HTTP/2. */
@@ -79,9 +79,15 @@ export class OriginProtocols {
         this.#http2Only.add(authority);
         return true;
       },
-      () => false,
+      (error: unknown) => {
+        // Whoever asked has left, and nobody has answered; another failure is no answer for long.
+        const isGivenUp = error instanceof ProxyError && error.code === "pipeline.cancelled";
+        answer.until = isGivenUp ? 0 : Math.min(answer.until, performance.now() + failedBelievedMs);
+        return false;
+      },
     );
-    this.#asked.set(authority, { speaksHttp2, until: now + validMs });
+    const answer: Answer = { speaksHttp2, until: now + validMs };
+    this.#asked.set(authority, answer);
     return speaksHttp2;
   }
 }

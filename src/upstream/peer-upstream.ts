@@ -7,7 +7,12 @@ import type { IpAddress } from "../net/address.ts";
 import type { Destination } from "../net/destination.ts";
 import type { PeerConnection } from "../mtls/peer-connection.ts";
 import type { PeerGate } from "../mtls/peer-gate.ts";
-import { handshakeRefusal, type PeerContext, type PeerRefusal } from "../mtls/peer-trust.ts";
+import {
+  handshakeRefusal,
+  type PeerContext,
+  type PeerRefusal,
+  refusal,
+} from "../mtls/peer-trust.ts";
 import type { TlsPeer } from "../pipeline/flow.ts";
 import type { Permit } from "../pipeline/pipeline.ts";
 import type { Dial } from "./dial.ts";
@@ -64,7 +69,7 @@ export class PeerUpstream implements Upstream {
     const { host } = destination;
     const dial = { direction, flowId, phase: "tls", startedAt: performance.now(), host } as const;
     try {
-      const secured = await this.#secure(socket, destination, context, options.signal);
+      const secured = await this.#secure(socket, destination, context, options);
       this.#options.onDial?.(dial);
       return secured;
     } catch (error) {
@@ -78,14 +83,14 @@ export class PeerUpstream implements Upstream {
     socket: net.Socket,
     destination: Destination,
     context: PeerContext,
-    signal: AbortSource,
+    { signal, http2 = false }: ConnectOptions,
   ): Promise<tls.TLSSocket> {
     const { gate, handshakeTimeoutMs } = this.#options;
     return new Promise((resolve, reject) => {
       const secured = tls.connect({
         socket,
         secureContext: context.secure,
-        ALPNProtocols: ["http/1.1"],
+        ALPNProtocols: [http2 ? "h2" : "http/1.1"],
         // Who it is, its SPIFFE ID says; names of hosts are not in the certificates of workloads.
         checkServerIdentity: () => undefined,
       });
@@ -114,7 +119,7 @@ export class PeerUpstream implements Upstream {
       signal.addEventListener("abort", onAbort, { once: true });
       secured.on("error", onError);
       secured.once("secureConnect", () => {
-        const admitted = gate.admit(secured, context);
+        const admitted = admit(gate, secured, context, http2);
         if (admitted.kind === "refused") {
           turnAway(admitted);
           return;
@@ -132,6 +137,19 @@ export class PeerUpstream implements Upstream {
       if (signal.aborted) onAbort();
     });
   }
+}
+
+/** The peer behind a handshake, or why it is refused. */
+function admit(
+  gate: PeerGate,
+  secured: tls.TLSSocket,
+  context: PeerContext,
+  http2: boolean,
+): PeerConnection | PeerRefusal {
+  // A server that knows nothing of ALPN names none, and would not understand.
+  if (http2 && secured.alpnProtocol !== "h2")
+    return refusal("handshake", "the peer does not speak HTTP/2, which this request needs");
+  return gate.admit(secured, context);
 }
 
 function refused({ authority }: Destination, { message }: PeerRefusal): ProxyError {

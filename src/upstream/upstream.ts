@@ -16,6 +16,8 @@ export interface ConnectOptions {
   readonly signal: AbortSource;
   /** Reads into its buffer instead of emitting `data`, where the connection allows it; see net/splice.ts. */
   readonly reader?: AdaptiveReader;
+  /** HTTP/2 is going to be spoken: where a protocol is negotiated, that is it. */
+  readonly http2?: boolean;
 }
 
 /** A parent proxy that takes plain requests whole, with the URL as their target (RFC 9112 section 3.2.2). */

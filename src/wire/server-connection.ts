@@ -142,7 +142,8 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
     const { socket } = this;
     if (socket.destroyed) return;
     if (socket.writableLength === 0) this.#settle();
-    else socket.write(nothing, () => this.#settle());
+    // What failed has not left: `close` follows.
+    else socket.write(nothing, (error) => error ?? this.#settle());
   }
 
   detach(): Buffer {
@@ -255,8 +256,8 @@ export class ServerConnection implements ExchangeConnection, HeadHolder, SocketO
   #begin(head: RequestHead, rest: Buffer | undefined): Buffer | undefined {
     this.#requests += 1;
     if (head.method === "CONNECT") {
-      this.detach();
-      this.#events.onConnect(head, this.socket, rest ?? nothing);
+      if (rest !== undefined) this.#hold(rest, true);
+      this.#events.onConnect(head, this.socket, this.detach());
       return undefined;
     }
     const { maxRequestsPerConnection: most } = this.#limits;

@@ -14,8 +14,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { TestAuthority } from "../support/certs.ts";
 import { StubIdp } from "../support/idp.ts";
-
-const main = new URL("../../src/main.ts", import.meta.url).pathname;
+import { mainFile } from "../support/program.ts";
 
 interface Result {
   readonly code: number;
@@ -42,7 +41,7 @@ function run(
 }
 
 function cli(...args: readonly string[]): Promise<Result> {
-  return run(process.execPath, [main, ...args]);
+  return run(process.execPath, [mainFile, ...args]);
 }
 
 /** Why a test of a program that is not installed is skipped, visibly; undefined when it is there. */
@@ -60,7 +59,7 @@ async function startProxy(...args: string[]): Promise<{
   readonly child: ChildProcess;
   readonly addresses: Readonly<Record<string, { readonly port: number }>>;
 }> {
-  const child = spawn(process.execPath, [main, ...args], {
+  const child = spawn(process.execPath, [mainFile, ...args], {
     env: bareEnvironment(),
     cwd: directory,
     stdio: ["ignore", "pipe", "pipe"],
@@ -316,7 +315,7 @@ public class Get { public static void main(String[] a) throws Exception {
     });
     const bundleFile = join(old, "ca-bundle.crt");
     const env = async (variables: Record<string, string>): Promise<string> => {
-      const args = [main, "env", "--config", path, "--proxy", proxyUrl];
+      const args = [mainFile, "env", "--config", path, "--proxy", proxyUrl];
       const printed = await run(process.execPath, args, { ...bareEnvironment(), ...variables });
       expect(printed).toMatchObject({ code: 0 });
       return readFile(bundleFile, "utf8");
@@ -335,7 +334,7 @@ public class Get { public static void main(String[] a) throws Exception {
     await writeFile(roots, company.caPem);
     const bundleFile = join(directory, "with-company.crt");
     const args = ["env", "--config", file, "--proxy", proxyUrl, "--bundle-file", bundleFile];
-    const printed = await run(process.execPath, [main, ...args], {
+    const printed = await run(process.execPath, [mainFile, ...args], {
       ...bareEnvironment(),
       SSL_CERT_FILE: roots,
     });

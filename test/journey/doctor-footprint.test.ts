@@ -1,5 +1,5 @@
 /** What the doctor leaves behind: nothing, beside a proxy that serves the same file as well. */
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, expect, test } from "vitest";
@@ -23,6 +23,8 @@ function file(more: Settings = {}): Settings {
     session: { persist: { path: join(directory, "events") } },
     state: { store: "file", path: join(directory, "state") },
     audit: { path: join(directory, "audit") },
+    kill_switch: { file: join(directory, "kills") },
+    upstream_proxy: { trust_bundle_file: join(directory, "bundle.crt") },
     ...more,
   });
 }
@@ -35,9 +37,13 @@ test.each([
   async (_what, args) => {
     const collector = await own(TcpOrigin.start(() => undefined));
     const telemetry = { otlp: { endpoint: `http://127.0.0.1:${collector.port}` } };
-    const { stdout } = await runWith("doctor", file({ telemetry }), { args });
+    // An authority of which no agent has heard must not be in the bundle, and what is stopped is none of its business.
+    const config = file({ telemetry, tls_bridge: { mode: "enabled", ca: "ephemeral" } });
+    writeFileSync(join(directory, "kills"), "all\n");
+    const { stdout } = await runWith("doctor", config, { args });
     expect(stdout).toMatch(/^pass {2}connect /m);
-    expect(readdirSync(directory)).toEqual([]);
+    expect(stdout).toMatch(/^pass {2}bridge /m);
+    expect(readdirSync(directory)).toEqual(["kills"]);
     expect(collector.connections).toHaveLength(0);
   },
 );

@@ -6,10 +6,10 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { TestAuthority } from "../support/certs.ts";
+import { mainFile } from "../support/program.ts";
 import type { Asked, Outcome } from "../support/stand-in-agent.ts";
 import { readAll, TlsOrigin } from "../support/tls-origin.ts";
 
-const main = new URL("../../src/main.ts", import.meta.url).pathname;
 const agent = new URL("../support/stand-in-agent.ts", import.meta.url).pathname;
 const names = ["api.test", "models.test", "packages.test", "docs.test", "mcp.test"];
 
@@ -25,7 +25,7 @@ interface Ended {
 
 /** Without an input there is no terminal and no pipe, as under a service. */
 function cli(args: readonly string[], input: string | null = ""): Promise<Ended> {
-  const child: ChildProcess = spawn(process.execPath, [main, ...args], {
+  const child: ChildProcess = spawn(process.execPath, [mainFile, ...args], {
     cwd: directory,
     env: { PATH: process.env["PATH"] ?? "", HOME: directory },
     stdio: [input === null ? "ignore" : "pipe", "pipe", "pipe"],
@@ -204,7 +204,7 @@ describe("a learned policy", () => {
     const twice = await sent(work(), ["--config", fenced, "--learn", file]);
     expect(twice.code, twice.stderr).toBe(0);
     expect(await readFile(file, "utf8")).toBe(text);
-  });
+  }, 60_000);
 
   test("turns the bridge on by itself", async () => {
     const plain = await configFile("plain.yaml", "{ default: allow }");

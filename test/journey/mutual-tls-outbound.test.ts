@@ -1,7 +1,9 @@
 /** Mutual TLS from sidecar to sidecar: what leaves in strict, to whom, and while identities rotate. */
+import { once } from "node:events";
 import { createServer as createHttpServer } from "node:http";
+import http2 from "node:http2";
 import { createServer, type Server } from "node:tls";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, connect } from "node:net";
 import { beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { openTunnel, RawClient, type Address, type RawResponse } from "../support/http-client.ts";
@@ -173,6 +175,48 @@ async function tlsServer({ cert, key }: Pick<TestSvid, "cert" | "key">): Promise
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return server;
 }
+
+describe("a call of gRPC", () => {
+  /** Its response by way of the agent's sidecar. */
+  async function call({ port }: Pick<Address, "port">): Promise<http2.IncomingHttpHeaders> {
+    const session = http2.connect(`http://tool.test:${port}`, {
+      createConnection: () => connect(agentSide.forward),
+    });
+    await own({ close: () => session.destroy() });
+    const stream = session.request({
+      ":method": "POST",
+      ":path": "/package.Service/Method",
+      "content-type": "application/grpc",
+      te: "trailers",
+    });
+    stream.end("message");
+    const [fields] = (await once(stream, "response")) as [http2.IncomingHttpHeaders];
+    return fields;
+  }
+
+  test("leaves over HTTP/2, which the peer has agreed to", async () => {
+    const { cert, key } = toolSvid;
+    const terms = { requestCert: true, rejectUnauthorized: false };
+    const server = http2.createSecureServer({ cert, key, ...terms });
+    server.on("stream", (stream: http2.ServerHttp2Stream, fields: http2.IncomingHttpHeaders) => {
+      stream.respond({ ":status": 200, "x-scheme": fields[":scheme"] });
+      stream.end("answer");
+    });
+    await own({ close: () => void server.close() });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const fields = await call(server.address() as AddressInfo);
+    expect([fields[":status"], fields["x-scheme"]]).toEqual([200, "https"]);
+  });
+
+  test("is not sent to a peer that agrees to no protocol", async () => {
+    const server = await tlsServer(toolSvid);
+    const before = await refusals(agentSide, "handshake");
+    const fields = await call(server.address() as AddressInfo);
+    expect(fields["grpc-message"]).toContain("the peer does not speak HTTP/2");
+    await eventually(async () => (await refusals(agentSide, "handshake")) > before);
+    server.close();
+  });
+});
 
 describe("a server that is no good", () => {
   const past = new Date(Date.now() - 60_000);

@@ -10,9 +10,9 @@ import { starters } from "../../src/cli/arguments/commands.ts";
 import { parse } from "yaml";
 import { TestAuthority } from "../support/certs.ts";
 import { eventually } from "../support/eventually.ts";
+import { mainFile } from "../support/program.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 
-const main = new URL("../../src/main.ts", import.meta.url).pathname;
 const name = "origin.test";
 
 interface Ended {
@@ -26,7 +26,7 @@ let origin: TlsOrigin;
 let file = "";
 
 function start(...args: readonly string[]): ChildProcess {
-  return spawn(process.execPath, [main, ...args], {
+  return spawn(process.execPath, [mainFile, ...args], {
     cwd: directory,
     // Nothing of a proxy or of trust comes from outside, and what is left behind is seen.
     env: {

@@ -152,7 +152,13 @@ describe.skipIf(!hasRedis)("a proxy with its state in Redis", () => {
     const server = await own(RedisServer.start());
     const sentinel = await own(RedisServer.sentinel("mine", server.port));
     const at = (sentinel_name: string, url: string): Settings =>
-      state({ store: "redis", sentinel_name, url, nodes: [`127.0.0.1:${sentinel.port}`] });
+      state({
+        store: "redis",
+        timeout: "2s",
+        sentinel_name,
+        url,
+        nodes: [`127.0.0.1:${sentinel.port}`],
+      });
     for (const url of [sentinel.url, `redis://127.0.0.1:${await closedPort()}`]) {
       const found = await runWith("doctor", at("mine", url));
       expect(found.stdout).toMatch(/^pass {2}state .*answers$/m);

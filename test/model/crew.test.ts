@@ -7,7 +7,7 @@ import type { LoadedConfig } from "../../src/config/load.ts";
 import type { SentFile, StartOrder } from "../../src/crew/calls.ts";
 import { Crew } from "../../src/crew/crew.ts";
 import type { Ending } from "../../src/crew/member.ts";
-import { KillSwitch } from "../../src/pipeline/kill-switch.ts";
+import { type Kill, KillSwitch } from "../../src/pipeline/kill-switch.ts";
 import {
   ends,
   Outside,
@@ -38,11 +38,16 @@ const { threads, StandIn } = vi.hoisted(() => {
     readonly report = { notReady: undefined };
     isServing = false;
     hasEnded = false;
+    /** It follows no order any more, and takes its time to end. */
+    isDeaf = false;
     serves = 0;
+    kills: readonly Kill[] = [];
     readonly prepared = new Set<number>();
     readonly #onEnded: (member: StandIn, ending: Ending) => void;
     readonly #gone = Promise.withResolvers<never>();
     #isClosing = false;
+    #orders = 0;
+    #followed = 0;
 
     constructor(thread: number, _: unknown, onEnded: (member: StandIn, ending: Ending) => void) {
       this.thread = thread;
@@ -53,8 +58,12 @@ const { threads, StandIn } = vi.hoisted(() => {
       threads.push(this);
     }
 
-    start({ file }: StartOrder): Promise<undefined> {
-      return this.#call(() => void (this.serves = file.generation));
+    start({ file, kills }: StartOrder): Promise<undefined> {
+      return this.#call(() => {
+        this.serves = file.generation;
+        this.kills = kills;
+        return undefined;
+      });
     }
 
     async open(): Promise<object> {
@@ -82,8 +91,15 @@ const { threads, StandIn } = vi.hoisted(() => {
       return this.#call(() => void this.prepared.delete(generation));
     }
 
-    kill(): Promise<number> {
-      return this.#call(() => 0);
+    kill(kills: readonly Kill[]): Promise<number> {
+      this.#orders += 1;
+      const order = this.#orders;
+      return this.#call(() => {
+        if (this.isDeaf) throw new Error("it does not respond");
+        // Orders come in the order in which they were given.
+        if (order > this.#followed) [this.kills, this.#followed] = [kills, order];
+        return 0;
+      });
     }
 
     refresh(): Promise<void> {
@@ -94,10 +110,10 @@ const { threads, StandIn } = vi.hoisted(() => {
       // What is told asks for nothing.
     }
 
-    close(): Promise<void> {
+    async close(): Promise<void> {
       this.#isClosing = true;
+      if (this.isDeaf && !this.hasEnded) await StandIn.outside.call(() => undefined);
       this.die();
-      return Promise.resolve();
     }
 
     die(): void {
@@ -131,6 +147,8 @@ class Threads implements World {
   readonly outside = new Outside();
   readonly #serving = { generation: 1 };
   readonly #crew: Crew;
+  readonly #kills = new KillSwitch();
+  #ordered = 0;
   #deaths = 0;
   /** Too many have ended: so does the process. */
   #isHopeless = false;
@@ -147,7 +165,7 @@ class Threads implements World {
       state: { seed: Buffer.alloc(32) },
       serving: this.#serving,
       metrics: { gauge: () => undefined, counters: { threads_ended_total: tally } },
-      kills: new KillSwitch(),
+      kills: this.#kills,
       services: { carried: { threadEnded: () => undefined } },
     } as unknown as ProcessParts;
     this.#crew = new Crew({
@@ -183,10 +201,23 @@ class Threads implements World {
   }
 
   die(at: number): void {
-    const alive = threads.filter(({ hasEnded, isServing }) => isServing && !hasEnded);
-    if (this.#deaths >= 5 || alive.length === 0) return;
+    this.#oneOfThem(at)?.die();
+  }
+
+  /** An operator's order, which is another one each time, and which one of the threads may not follow. */
+  kill(deafAt: number): void {
+    const deaf = deafAt < count ? this.#oneOfThem(deafAt) : undefined;
+    if (deaf !== undefined) deaf.isDeaf = true;
+    this.#ordered += 1;
+    void this.#crew.kill([{ scope: "session", value: String(this.#ordered), at: 0 }]);
+  }
+
+  /** One that serves, while there may be more that fail. */
+  #oneOfThem(at: number): InstanceType<typeof StandIn> | undefined {
+    const alive = threads.filter(({ isServing, isDeaf }) => isServing && !isDeaf);
+    if (this.#deaths >= 5 || alive.length === 0) return undefined;
     this.#deaths += 1;
-    alive[at % alive.length]?.die();
+    return alive[at % alive.length];
   }
 
   check(): void {
@@ -206,19 +237,22 @@ class Threads implements World {
     await this.#reloading;
     await settled();
     this.check();
-    const places = threads.flatMap(({ isServing, thread }) => (isServing ? [thread] : []));
-    if (!this.#isHopeless) expect(places, "each place is taken again").toHaveLength(count);
+    const serving = threads.filter(({ isServing, isDeaf }) => isServing && !isDeaf);
+    const { kills } = this.#kills;
+    for (const one of serving) expect(one.kills, `thread ${one.thread} follows`).toEqual(kills);
+    if (!this.#isHopeless) expect(serving, "each place is taken again").toHaveLength(count);
     await this.#crew.close(0);
   }
 }
 
 const reload = record({ refusedBy: nat({ max: 2 * count }) }) as Arbitrary<Reload>;
 promise(
-  "all threads serve a file or none does, also those that take another one's place",
+  "all threads serve a file or none does, and follow orders, also those that take another one's place",
   () => new Threads().open(),
   [
     step<Threads, Reload>("reload", reload, (world, one) => world.reload(one)),
     step<Threads, number>("die", nat({ max: 2 }), (world, at) => world.die(at)),
+    step<Threads, number>("kill", nat({ max: 2 * count }), (world, at) => world.kill(at)),
     ends<Threads>("done"),
     ends<Threads>("done"),
     ends<Threads>("done"),

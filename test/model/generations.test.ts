@@ -3,9 +3,11 @@ import { constantFrom, nat } from "fast-check";
 import { pino } from "pino";
 import { expect, vi } from "vitest";
 import { CarriedState } from "../../src/app/carried-state.ts";
+import { inputsDigest } from "../../src/app/chaining/reload.ts";
 import type { Loaded } from "../../src/app/definitions.ts";
 import { ReloadStatus } from "../../src/app/reload-status.ts";
 import { Reloader } from "../../src/app/reloader.ts";
+import type { Config } from "../../src/config/presets.ts";
 import { type Lease, type Runtime, RuntimeHolder } from "../../src/proxy/flow/runtime.ts";
 import { Metrics } from "../../src/telemetry/metrics.ts";
 import { ends, Outside, promise, step, stoppedClock, waits, type World } from "./interleaving.ts";
@@ -13,6 +15,11 @@ import { ends, Outside, promise, step, stoppedClock, waits, type World } from ".
 stoppedClock();
 
 const drainMs = 10_000;
+const pipeline = { plugins: [], default: "allow" } as const;
+const config = {
+  pipeline: { inbound: pipeline, outbound: pipeline },
+  plugin_modules: [],
+} as unknown as Config;
 
 type Content = "valid" | "wrong" | "refused" | "broken";
 
@@ -37,7 +44,7 @@ class Serving implements World {
   readonly #carried = new CarriedState();
   readonly #all: Generation[] = [];
   readonly #holder: RuntimeHolder;
-  readonly #status = new ReloadStatus("0");
+  readonly #status = new ReloadStatus("0", inputsDigest(config));
   readonly #metrics = new Metrics({ version: "0", generation: () => 1 });
   readonly #reloader: Reloader;
   readonly #flows: Flow[] = [];
@@ -62,7 +69,7 @@ class Serving implements World {
       metrics: this.#metrics,
       load: () => this.#load(),
       apply: ({ sha256 }) => this.#apply(Number(sha256)),
-      chain: { inputsDigest: () => "", retryAfterMs: () => undefined },
+      chain: { retryAfterMs: () => undefined },
     });
   }
 
@@ -153,7 +160,7 @@ class Serving implements World {
     this.#isRead = false;
     const file = await this.outside.call(() => this.#files.length - 1);
     if (this.#files[file] === "broken") throw new Error("it cannot be read");
-    return { kind: "loaded", sha256: String(file), warnings: [] } as unknown as Loaded;
+    return { kind: "loaded", sha256: String(file), config, warnings: [] } as unknown as Loaded;
   }
 
   async #apply(file: number): Promise<string | undefined> {

@@ -1,6 +1,5 @@
 /** Callers and network namespaces: known callers inside one, `<unresolved>` for callers from another. */
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -13,12 +12,12 @@ import {
   unidentified,
 } from "../support/identity-cases.ts";
 import { type Host, Network, networkObstacle, sayWhenSkipped } from "../support/network.ts";
+import { mainFile } from "../support/program.ts";
 
 const curl = curlPath();
 const obstacle = curl === undefined ? "curl is not installed" : networkObstacle();
 sayWhenSkipped("callers by executable across namespaces", obstacle);
 
-const program = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
 const originCode = `require("node:http").createServer((_q, a) => a.end("here"))
   .listen(0, "127.0.0.1", function () { console.log(this.address().port); });`;
 
@@ -43,7 +42,7 @@ describe.skipIf(obstacle !== undefined)("with namespaces", () => {
     });
     const file = join(cases.folder, "proxy.yaml");
     writeFileSync(file, cases.config("0.0.0.0:0", originPort));
-    const proxy = inside.start([process.execPath, program, "--config", file]);
+    const proxy = inside.start([process.execPath, mainFile, "--config", file]);
     if (proxy.stderr === null) throw new Error("no stderr");
     createInterface({ input: proxy.stderr }).on("line", (line) => {
       if (line.startsWith("{")) logs.push(JSON.parse(line) as Record<string, unknown>);

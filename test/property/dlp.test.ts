@@ -1,6 +1,6 @@
 /** The scanner of dlp: what it finds does not depend on the cut, and its work is bounded by the length. */
 import * as fc from "fast-check";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { gzipSync } from "node:zlib";
 import { detectorNames } from "../../src/dlp/detectors.ts";
 import { OwnSecrets } from "../../src/dlp/own-secrets.ts";
@@ -108,6 +108,30 @@ test.each(Object.entries(hostile))("%s: the work is bounded by the length", (_na
   });
   const [first = 0, second = 0, third = 0] = work;
   expect(third - second).toBeLessThanOrEqual(3 * (second - first) + maxDecodedBytes);
+});
+
+describe("behind the first line of a private key", () => {
+  const first = "-----BEGIN RSA PRIVATE KEY-----";
+  const found = (text: string): number =>
+    scanner.scan(Buffer.from(first + text), new Set(["private_keys"])).findings.length;
+
+  test.each(["\n", "\r\n", " "])("headers may stand, with %j behind each", (end) => {
+    const headers = [
+      "",
+      "Proc-Type: 4,ENCRYPTED",
+      "DEK-Info: AES-128-CBC,0AF1",
+      "",
+      "MIIE".repeat(12),
+    ];
+    expect(found(headers.join(end))).toBe(1);
+    expect(found(headers.with(4, "MIIE").join(end))).toBe(0);
+  });
+
+  test("what is none is read in one way, and not in as many as there are spaces", () => {
+    const begun = performance.now();
+    expect(found(`\n${"a:  ".repeat(30)}`)).toBe(0);
+    expect(performance.now() - begun).toBeLessThan(1_000);
+  });
 });
 
 test("500 requests of agents hold no secret of ours", () => {

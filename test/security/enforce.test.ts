@@ -9,9 +9,9 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { enclosureProblem } from "../../src/cli/enforce/namespace.ts";
 import { TestAuthority } from "../support/certs.ts";
 import type { Escapes, Outside } from "../support/escapes.ts";
+import { mainFile } from "../support/program.ts";
 import { TlsOrigin } from "../support/tls-origin.ts";
 
-const main = new URL("../../src/main.ts", import.meta.url).pathname;
 const escapes = new URL("../support/escapes.ts", import.meta.url).pathname;
 const problem = process.platform === "linux" ? enclosureProblem() : "only Linux has namespaces";
 
@@ -39,7 +39,7 @@ function run(
   const stdio: StdioOptions = ["ignore", "pipe", "pipe", ...(stdin === undefined ? [] : [stdin])];
   const child: ChildProcess = spawn(
     process.execPath,
-    [main, "run", "--enforce", ...options, "--", ...command],
+    [mainFile, "run", "--enforce", ...options, "--", ...command],
     {
       cwd: directory,
       env: { PATH: process.env["PATH"] ?? "", HOME: directory, TMPDIR: directory },
@@ -207,7 +207,7 @@ test("a run that cannot be enforced does not begin", async () => {
   if (problem === undefined) {
     const child = spawn(
       process.execPath,
-      [main, "run", "--enforce", "--", "sh", "-c", "echo ran"],
+      [mainFile, "run", "--enforce", "--", "sh", "-c", "echo ran"],
       {
         // No tool is found.
         env: { PATH: directory, HOME: directory, TMPDIR: directory },

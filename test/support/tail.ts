@@ -1,8 +1,7 @@
 /** `tail` as a child process. */
 import { spawn } from "node:child_process";
 import type { Closable } from "./owner.ts";
-
-const program = new URL("../../src/main.ts", import.meta.url).pathname;
+import { mainFile } from "./program.ts";
 
 /** A `tail` that runs. */
 export interface Tail extends Closable {
@@ -12,7 +11,7 @@ export interface Tail extends Closable {
 
 /** Starts one. */
 export function startTail(...args: string[]): Tail {
-  const child = spawn(process.execPath, [program, "tail", ...args], {
+  const child = spawn(process.execPath, [mainFile, "tail", ...args], {
     stdio: ["ignore", "pipe", "pipe"],
     // A shell whose programs are to use a proxy: the session API is not asked through it.
     env: {

@@ -5,12 +5,20 @@ import { join } from "node:path";
 import { maxBundleBytes } from "../trust/trusted-ca.ts";
 import { FileWatch, isDirectory, readSmallFile } from "../../files/watched-file.ts";
 
+/** Changes with what the files hold; a file that cannot be read counts as an empty one. */
+export function digestOf(files: readonly string[]): string {
+  const digest = createHash("sha256");
+  for (const file of files.flatMap(membersOf)) {
+    digest.update(file).update("\0").update(contentOf(file)).update("\0");
+  }
+  return digest.digest("hex");
+}
+
 /** Follows the files that the accepted configuration names. */
 export class InputFiles {
   readonly #debounceMs: number;
   readonly #onChange: () => void;
   readonly #onError: (error: Error) => void;
-  #files: readonly string[] = [];
   #watches: FileWatch[] = [];
 
   constructor(debounceMs: number, onChange: () => void, onError: (error: Error) => void) {
@@ -22,7 +30,6 @@ export class InputFiles {
   /** Follows these files and no others. */
   follow(files: readonly string[]): void {
     this.close();
-    this.#files = files;
     this.#watches = files.flatMap((file) => {
       try {
         return [new FileWatch(file, this.#debounceMs, this.#onChange, this.#onError)];
@@ -33,15 +40,6 @@ export class InputFiles {
     });
   }
 
-  /** Changes with what the files hold; a file that cannot be read counts as an empty one. */
-  digest(): string {
-    const hash = createHash("sha256");
-    for (const file of this.#files.flatMap(membersOf)) {
-      hash.update(file).update("\0").update(contentOf(file)).update("\0");
-    }
-    return hash.digest("hex");
-  }
-
   close(): void {
     for (const watched of this.#watches) watched.close();
     this.#watches = [];
@@ -49,10 +47,14 @@ export class InputFiles {
 }
 
 function membersOf(file: string): string[] {
-  if (!isDirectory(file)) return [file];
-  return readdirSync(file)
-    .sort()
-    .map((name) => join(file, name));
+  try {
+    if (!isDirectory(file)) return [file];
+    return readdirSync(file)
+      .sort()
+      .map((name) => join(file, name));
+  } catch {
+    return [];
+  }
 }
 
 function contentOf(file: string): string {

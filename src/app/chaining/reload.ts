@@ -3,13 +3,18 @@ import { durationMs } from "../../duration.ts";
 import type { Config } from "../../config/presets.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import type { ChainAcceptance } from "./acceptance.ts";
-import { InputFiles } from "./input-files.ts";
-import { chainFiles, type ChainPlan } from "./plan.ts";
+import { digestOf, InputFiles } from "./input-files.ts";
+import { chainFiles } from "./plan.ts";
 
 /** What is needed of the process. */
 interface ReloadServices {
-  readonly acceptance: Pick<ChainAcceptance, "isWaiting" | "accepted">;
+  readonly acceptance: Pick<ChainAcceptance, "isWaiting">;
   readonly log: Logger;
+}
+
+/** Changes with what the files hold that a configuration names. */
+export function inputsDigest(config: Config): string {
+  return digestOf(chainFiles(config));
 }
 
 /** Follows the files of the accepted configuration, and of a candidate while there is one. */
@@ -36,16 +41,10 @@ export class ChainReload {
     this.#files.follow([...new Set(files)]);
   }
 
-  /** A generation made of this file, with this chain, serves. */
-  accepted(config: Config, plan: ChainPlan | undefined): void {
-    this.#acceptance.accepted(plan);
+  /** A generation made of this file serves. */
+  accepted(config: Config): void {
     this.#accepted = config;
     this.#files.follow(chainFiles(config));
-  }
-
-  /** Changes with what the files hold. */
-  inputsDigest(): string {
-    return this.#files.digest();
   }
 
   /** Endpoints that do not respond now may do so later; nothing else in a refused file changes by itself. */

@@ -65,9 +65,13 @@ async function request(
 }
 
 /** The bridge of the file between a client and the origin, and nothing that would judge them. */
-function bridgeOnly(config: Config, port: number, originRoots: string): Config {
+function bridgeOnly(whole: Config, port: number, originRoots: string): Config {
+  const { audit: _audit, ...config } = whole;
+  const { state } = config;
   return {
     ...config,
+    // The instance that tries the whole file runs meanwhile, and has the files that it was given.
+    state: state.store === "file" ? { ...state, store: "memory", path: undefined } : state,
     listener: { ...config.listener, roles: ["forward"], skip_hosts: [] },
     pipeline: {
       inbound: { plugins: [], default: "deny" },

@@ -12,7 +12,6 @@ import { keyLocationOf } from "../../plugins/jwt-validation/key-location.ts";
 import { keyCallOf } from "../../plugins/jwt-validation/key-call.ts";
 import { certificateOf } from "../../plugins/ext-authz/certificate.ts";
 import { addressOf, type ExtAuthzConfig } from "../../plugins/ext-authz/config.ts";
-import { CredentialFiles } from "../../plugins/credentials/credential-files.ts";
 import { secretOrigins } from "../../plugins/credentials/secret-config.ts";
 import type { NamedSource } from "../../plugins/credentials/secret-set.ts";
 import { sourcesOf } from "../../plugins/credentials/secret-users.ts";
@@ -274,7 +273,7 @@ function grpcCheck({ instance, deps }: Dependent, config: ExtAuthzConfig): Servi
     run: async (signal) => {
       const base = address.startsWith("unix://") ? `${address}:` : address;
       try {
-        const certificate = certificateOf(config, deps, new CredentialFiles(deps, "tls"))();
+        const certificate = certificateOf(config, deps)();
         await deps.fetch(`${base}/grpc.health.v1.Health/Check`, {
           isGrpc: true,
           certificate,

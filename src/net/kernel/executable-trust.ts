@@ -1,7 +1,7 @@
 /** Remembers what each executable was when it was first seen, and says when it is not that any more. */
 import { createHash } from "node:crypto";
 import type { BigIntStats } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, stat } from "node:fs/promises";
 
 /** What is known of an executable's content. */
 export type Trust =
@@ -31,6 +31,10 @@ export class ExecutableTrust {
   async check(path: string, link: string): Promise<Trust> {
     let file: FileHandle;
     try {
+      const known = this.#remembered.get(path);
+      // Nearly always it has not changed, which is seen without opening it.
+      if (known !== undefined && known.fingerprint === (await fingerprintAt(link)))
+        return { kind: "trusted", sha256: known.sha256 };
       file = await open(link, "r");
     } catch (error) {
       return { kind: "unreadable", reason: (error as NodeJS.ErrnoException).code ?? "unreadable" };
@@ -88,6 +92,10 @@ export class ExecutableTrust {
     }
     return hash.digest("hex");
   }
+}
+
+async function fingerprintAt(link: string): Promise<string> {
+  return fingerprintOf(await stat(link, { bigint: true }));
 }
 
 function fingerprintOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {

@@ -4,13 +4,14 @@
  * The answer is typed: `resolved`, `unresolved` where the system cannot tell, and `violation` where it can tell that
  * the caller must not be believed. Only `unresolved` may be judged as an unknown caller.
  */
-import { readlink } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
-import { join } from "node:path";
 import { messageOf } from "../../errors.ts";
 import { classifyAddress, parseAddress } from "../address.ts";
 import { ExecutableTrust } from "./executable-trust.ts";
+import { JoinedReading } from "./joined-reading.ts";
+import { PolicyLinks } from "./policy-links.ts";
 import { ProcessTable, type SocketHolder } from "./process-table.ts";
+import type { ProcessFacts } from "./process-tree.ts";
 import { ProcSocketTable, type SocketOwnerLookup, type SocketTuple } from "./socket-table.ts";
 
 /** What is known of a caller, in every outcome as far as it got. */
@@ -32,6 +33,9 @@ export interface ResolvedPeer extends Known {
   /** Those of the asked paths that are symbolic links to the executable or to an ancestor's. */
   readonly aliases: readonly string[];
 }
+
+/** What is read of a process; `startedAt` says of which one. */
+type Description = Omit<ResolvedPeer, "kind"> & Pick<ProcessFacts, "startedAt">;
 
 /** Why a caller is not known. */
 export type UnresolvedReason =
@@ -81,8 +85,7 @@ const defaultTimeoutMs = 3000;
 const maxAncestors = 64;
 const maxConcurrent = 256;
 const maxArgumentPaths = 64;
-const maxLinkHops = 40;
-const maxRememberedLinks = 4096;
+const noLinks: readonly string[] = [];
 
 /** A failure on the way, turned into an answer at the end. */
 class Stop extends Error {
@@ -103,7 +106,9 @@ export class PeerProcesses {
   readonly #sockets: SocketOwnerLookup;
   readonly #processes: ProcessTable;
   readonly #trust = new ExecutableTrust();
-  readonly #links = new Map<string, string>();
+  readonly #links: PolicyLinks;
+  /** Processes that are being described, by the paths that were asked for: connections made at once share the work. */
+  readonly #described = new WeakMap<readonly string[], JoinedReading<number, Description>>();
   readonly #remembered = new WeakMap<object, Promise<PeerProcess>>();
   #running = 0;
 
@@ -113,6 +118,7 @@ export class PeerProcesses {
     this.#anchor = options.agentPid ?? "self";
     this.#sockets = options.sockets ?? new ProcSocketTable(`${this.#root}/${this.#anchor}`);
     this.#processes = new ProcessTable({ root: this.#root, agentPid: options.agentPid });
+    this.#links = new PolicyLinks(this.#root);
   }
 
   /**
@@ -123,7 +129,7 @@ export class PeerProcesses {
   identify(
     connection: object,
     tuple: SocketTuple,
-    links: readonly string[] = [],
+    links: readonly string[] = noLinks,
   ): Promise<PeerProcess> {
     const known = this.#remembered.get(connection);
     if (known !== undefined) return known;
@@ -138,7 +144,7 @@ export class PeerProcesses {
   }
 
   /** The same without remembering. */
-  async resolve(tuple: SocketTuple, links: readonly string[] = []): Promise<PeerProcess> {
+  async resolve(tuple: SocketTuple, links: readonly string[] = noLinks): Promise<PeerProcess> {
     if ((this.#options.platform ?? process.platform) !== "linux") {
       return unresolved("unsupported-platform", "callers can be identified on Linux only");
     }
@@ -157,7 +163,8 @@ export class PeerProcesses {
     });
     const looking = this.#look(tuple, links)
       .catch((error: unknown) =>
-        error instanceof Stop ? error.outcome : unresolved("fault", messageOf(error)),
+        // One of its own for each connection: what is counted and logged is counted and logged for each.
+        error instanceof Stop ? { ...error.outcome } : unresolved("fault", messageOf(error)),
       )
       .finally(() => {
         this.#running -= 1;
@@ -189,18 +196,37 @@ export class PeerProcesses {
     return peer;
   }
 
+  /** What the holder of a socket is: all of it is read after the socket was found with it, and it still has the socket. */
   async #describe(
     holder: SocketHolder,
     inode: number,
     links: readonly string[],
   ): Promise<ResolvedPeer> {
     const { pid } = holder;
-    const before = this.#processes.factsOf(pid);
+    let described = this.#described.get(links);
+    if (described === undefined) {
+      described = new JoinedReading((asked) => this.#read(asked, links));
+      this.#described.set(links, described);
+    }
+    const { startedAt, ...peer } = await described.ask(pid);
+    // Between the search and here the process may have run another program, or ended and lent its pid.
+    const isSame =
+      this.#processes.factsOf(pid)?.startedAt === startedAt &&
+      this.#processes.stillHolds(holder, inode) &&
+      (await this.#processes.executableOf(pid)) === peer.executable;
+    if (!isSame)
+      throw stop("process-changed", "the process changed while it was looked at", known(peer));
+    this.#refuseOwnNamespace(peer);
+    return { kind: "resolved", ...peer };
+  }
+
+  async #read(pid: number, links: readonly string[]): Promise<Description> {
+    const process = this.#processes.factsOf(pid);
     const executable = await this.#processes.executableOf(pid);
-    if (before === undefined || executable === undefined) {
+    if (process === undefined || executable === undefined) {
       throw stop("unreadable-executable", "the executable cannot be read", { pid });
     }
-    const lineage = await this.#lineage(pid, before.parent);
+    const lineage = await this.#lineage(pid, process.parent);
     const ancestors = lineage.map((one) => one.executable);
     const facts = { executable, pid, ancestors };
     // Before its file is believed to be what lies at that path, and once more at the end.
@@ -208,16 +234,8 @@ export class PeerProcesses {
     const sha256 = await this.#trusted(facts, executable, pid);
     for (const one of lineage) await this.#trusted(facts, one.executable, one.pid);
     const commandLine = await this.#argumentPaths([pid, ...lineage.map((one) => one.pid)], facts);
-    const aliases = await this.#aliases(pid, links, new Set([executable, ...ancestors]));
-    // Between the search and here the process may have run another program, or ended and lent its pid.
-    const after = this.#processes.factsOf(pid);
-    const isSame =
-      after?.startedAt === before.startedAt &&
-      this.#processes.stillHolds(holder, inode) &&
-      (await this.#processes.executableOf(pid)) === executable;
-    if (!isSame) throw stop("process-changed", "the process changed while it was looked at", facts);
-    this.#refuseOwnNamespace(facts);
-    return { kind: "resolved", ...facts, sha256, commandLine, aliases };
+    const aliases = await this.#links.leadingTo(new Set([executable, ...ancestors]), pid, links);
+    return { ...facts, startedAt: process.startedAt, sha256, commandLine, aliases };
   }
 
   /** Whoever makes a user namespace may mount anything over /usr/bin/curl in it, and cannot come back out of it. */
@@ -266,61 +284,6 @@ export class PeerProcesses {
     }
     for (const path of [facts.executable, ...facts.ancestors]) paths.delete(path);
     return [...paths].slice(0, maxArgumentPaths);
-  }
-
-  /** Which of the asked paths lead to one of the files, as the process sees its root. */
-  async #aliases(
-    pid: number,
-    links: readonly string[],
-    files: ReadonlySet<string>,
-  ): Promise<readonly string[]> {
-    if (links.length === 0) return [];
-    // Containers of one pod share processes, not files.
-    const view = await readlink(`${this.#root}/${pid}/ns/mnt`).catch(() => "");
-    const aliases: string[] = [];
-    for (const path of links) {
-      if (files.has(path)) continue;
-      const key = `${view}\0${path}`;
-      const remembered = this.#links.get(key);
-      const final = remembered ?? (await followLinks(`${this.#root}/${pid}/root`, path));
-      if (final === undefined) continue;
-      // Kept for good: a link that is pointed elsewhere later does not carry the policy along.
-      if (remembered === undefined && this.#links.size < maxRememberedLinks) {
-        this.#links.set(key, final);
-      }
-      if (files.has(final)) aliases.push(path);
-    }
-    return aliases;
-  }
-}
-
-/** Resolves every symbolic link of a path below a root, without leaving it; undefined when it leads nowhere. */
-async function followLinks(root: string, path: string): Promise<string | undefined> {
-  let rest = path.split("/").filter(Boolean);
-  let done = "/";
-  for (let hops = 0; ;) {
-    const [name, ...others] = rest;
-    if (name === undefined) return done;
-    rest = others;
-    const here = join(done, name);
-    if (name === "." || name === "..") {
-      done = here;
-      continue;
-    }
-    let next: string | undefined;
-    try {
-      next = await readlink(root + here);
-    } catch (error) {
-      // EINVAL: it is there and no link.
-      if ((error as NodeJS.ErrnoException).code !== "EINVAL") return undefined;
-    }
-    if (next === undefined) done = here;
-    else {
-      hops += 1;
-      if (hops > maxLinkHops) return undefined;
-      rest = [...next.split("/").filter(Boolean), ...rest];
-      if (next.startsWith("/")) done = "/";
-    }
   }
 }
 

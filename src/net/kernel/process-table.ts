@@ -1,6 +1,6 @@
 /** Which processes hold a socket, and what they are: reads of /proc in slices that never hold up the event loop. */
 import { readlinkSync } from "node:fs";
-import { open, readlink, stat } from "node:fs/promises";
+import { open, stat } from "node:fs/promises";
 import { setImmediate } from "node:timers/promises";
 import { BoundedMap } from "../../bounded-map.ts";
 import { ProcessTree, isPid, type ProcessFacts, processFacts, topmostOf } from "./process-tree.ts";
@@ -156,9 +156,15 @@ export class ProcessTable {
    * The kernel appends " (deleted)" when the file is gone; a file can also be called so, and then it is there.
    */
   async executableOf(pid: number): Promise<string | undefined> {
-    const path = await readlink(`${this.root}/${pid}/exe`).catch(() => undefined);
+    let path: string;
+    try {
+      // The kernel has the name in memory; where the file lies is not asked.
+      path = readlinkSync(`${this.root}/${pid}/exe`);
+    } catch {
+      return undefined;
+    }
     const suffix = " (deleted)";
-    if (path === undefined || !path.endsWith(suffix)) return path;
+    if (!path.endsWith(suffix)) return path;
     const isThere = await stat(`${this.root}/${pid}/root${path}`).then(
       () => true,
       () => false,

@@ -24,26 +24,27 @@ export function isPid(name: string): boolean {
 export function processFacts(root: string, pid: number): ProcessFacts | undefined {
   let text: string;
   try {
-    text = readFileSync(`${root}/${pid}/stat`, "latin1");
+    // Node reads a whole file as UTF-8 in one native call; what matters here is ASCII.
+    text = readFileSync(`${root}/${pid}/stat`, "utf8");
   } catch {
     // Ended, or hidden by hidepid: either way nothing is known of it.
     return undefined;
   }
   // proc(5): the command is in parentheses and may hold any character, so that fields count from the last one.
-  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ", 20);
   return { pid, parent: Number(fields[1]), startedAt: fields[19] ?? "" };
 }
 
 /** The topmost ancestor below init, or the process itself. */
 export function topmostOf(root: string, pid: number): number {
-  let top = pid;
-  for (let levels = 0; levels < maxLevels; levels += 1) {
-    const parent = processFacts(root, top)?.parent ?? 0;
+  let top = processFacts(root, pid);
+  for (let levels = 0; top !== undefined && levels < maxLevels; levels += 1) {
     // In a PID namespace of its own a process has no visible parent.
-    if (parent <= init || processFacts(root, parent) === undefined) break;
-    top = parent;
+    const above = top.parent <= init ? undefined : processFacts(root, top.parent);
+    if (above === undefined) break;
+    top = above;
   }
-  return top;
+  return top?.pid ?? pid;
 }
 
 /** The tree of processes as one pass over /proc found it. */

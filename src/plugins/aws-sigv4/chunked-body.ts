@@ -5,6 +5,7 @@
 import { createHash, type Hash } from "node:crypto";
 import { ProxyError } from "../../errors.ts";
 import type { BodySink, BodySource } from "../../http/body-source.ts";
+import { Gathered } from "../../http/gathered.ts";
 import type { LeavingRequest } from "../../pipeline/plugin.ts";
 import { emptyHash } from "./canonical.ts";
 import { scopeText, sha256, type SigningKeys, type SigningScope } from "./signing-keys.ts";
@@ -56,7 +57,7 @@ export class ChunkResigner {
   #step: Step = "size";
   /** The beginning of a line whose end has not come. */
   #line = "";
-  #held: Buffer[] = [];
+  readonly #held = new Gathered();
   #missing = 0;
   /** Of the budget, for the chunk that is held. */
   #taken = 0;
@@ -103,7 +104,7 @@ export class ChunkResigner {
 
   /** Gives back what is held; nothing more may come. */
   close(): void {
-    this.#held = [];
+    this.#held.clear();
     this.#terms.budget.release(this.#taken);
     this.#taken = 0;
   }
@@ -162,7 +163,7 @@ export class ChunkResigner {
     if (this.#from?.take(digest, this.#given.replace(/\*+$/, "")) === false)
       throw mismatch("a chunk");
     const head = Buffer.from(`${this.#size};chunk-signature=${this.#to.next(digest)}\r\n`);
-    const held = this.#held;
+    const held = this.#held.pieces();
     this.close();
     this.#digest = undefined;
     if (isLast && !hasTrailer) this.#step = "over";
@@ -261,9 +262,13 @@ function mismatch(what: string): ProxyError {
 /** A whole body, signed anew. */
 export function resignedWhole(body: Buffer, terms: ChunkTerms): Buffer {
   const resigner = new ChunkResigner(terms);
-  const made = resigner.push(body);
-  resigner.end();
-  return Buffer.concat(made);
+  try {
+    const made = resigner.push(body);
+    resigner.end();
+    return Buffer.concat(made);
+  } finally {
+    resigner.close();
+  }
 }
 
 /** A body that is signed anew on its way. */
@@ -297,8 +302,8 @@ export class ResignedBody implements BodySource, BodySink {
   }
 
   close(): void {
-    this.#isFailed = true;
-    this.#resigner.close();
+    this.#stop();
+    this.#source.close?.();
   }
 
   data(chunk: Buffer): boolean {
@@ -326,7 +331,12 @@ export class ResignedBody implements BodySource, BodySink {
 
   fail(error: Error): void {
     if (this.#isFailed) return;
-    this.close();
+    this.#stop();
     this.#sink?.fail(error);
+  }
+
+  #stop(): void {
+    this.#isFailed = true;
+    this.#resigner.close();
   }
 }

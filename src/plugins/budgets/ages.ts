@@ -4,11 +4,13 @@ import type { Soon, StateStore } from "../../pipeline/plugin.ts";
 import type { Place } from "./limit.ts";
 
 const maxKnown = 10_000;
+/** Of the time that the store remembers a session after its last use: a use within it is not told. */
+const untoldPart = 0.1;
 
 interface Beginning {
   readonly at: number;
-  /** When the store forgets it. */
-  readonly until: number;
+  /** From when on the store is told that it is in use. */
+  readonly renewAt: number;
 }
 
 /** The beginnings that one instance has asked for. */
@@ -23,9 +25,9 @@ export class Ages {
   /** Whole seconds since the first time that anybody asked; rejects where the store is away. */
   secondsOf(place: Place, now: number): Soon<number> {
     const known = this.#known.get(place.key);
-    if (known !== undefined && known.until > now) return secondsBetween(known.at, now);
+    if (known !== undefined && known.renewAt > now) return secondsBetween(known.at, now);
     return this.#find(place, now).then((at) => {
-      this.#known.renew(place.key, { at, until: at + (place.ttlMs ?? Infinity) });
+      this.#known.renew(place.key, { at, renewAt: now + (place.ttlMs ?? Infinity) * untoldPart });
       return secondsBetween(at, now);
     });
   }
@@ -41,7 +43,9 @@ export class Ages {
     const text = await this.#store.get(key);
     const at = Number(text);
     // It ended between the two.
-    return text === undefined || !Number.isFinite(at) ? now : at;
+    if (text === undefined || !Number.isFinite(at)) return now;
+    await this.#store.compareAndSet(key, text, text, ttlMs);
+    return at;
   }
 }
 

@@ -48,7 +48,8 @@ export class Legibility {
     if (asked.view === undefined) {
       if (!this.#options.needsView) return undefined;
       const isUnread = asked.isSocket !== true;
-      const limit = hard.find((one) => one.options.models.length > 0 || one.covers(host, model));
+      // Whatever its model is, which nobody knows.
+      const limit = hard.find((one) => one.isFor(host));
       if (limit === undefined) return undefined;
       const why = isUnread
         ? "its body was not read as a call of a language model (inference-parser has to stand before budgets, and limits.max_body bounds what it reads)"

@@ -131,14 +131,19 @@ export class Limit {
     return isOfConnections(unit) || (refusesAll && unit !== "requests");
   }
 
+  /** Whether some message to this host counts. */
+  isFor(host: string): boolean {
+    return this.#hosts?.matches(host) !== false;
+  }
+
   /** Whether a person may be asked about a message to this host. */
   asksFor(host: string): boolean {
-    return this.options.asks === true && this.#hosts?.matches(host) !== false;
+    return this.options.asks === true && this.isFor(host);
   }
 
   /** Whether the limit is for a message to this host, about this model. */
   covers(host: string, model: string | undefined): boolean {
-    if (this.#hosts?.matches(host) === false) return false;
+    if (!this.isFor(host)) return false;
     if (this.#models.length === 0) return true;
     return model !== undefined && this.#models.some((pattern) => pattern.test(model));
   }

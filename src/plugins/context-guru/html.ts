@@ -1,5 +1,5 @@
 /** Web pages: what a reader sees, with headings, lists and links. One pass over the text; nothing is looked for twice. */
-import { resolveReferences } from "../../http/character-references.ts";
+import { resolveReferences } from "../parsers/character-references.ts";
 
 /** Elements of which nothing is read. */
 const unseen: ReadonlySet<string> = new Set([

@@ -28,6 +28,19 @@ interface Replacement {
 
 const maxName = 256;
 
+/** Of JSON: whether a place is in a string, and there behind the backslash of an escape. */
+type Inside = "nothing" | "string" | "escape";
+
+function insideAfter(bytes: Buffer, before: Inside): Inside {
+  let inside = before;
+  for (const byte of bytes) {
+    if (inside === "escape") inside = "string";
+    else if (byte === 0x22) inside = inside === "string" ? "nothing" : "string";
+    else if (byte === 0x5c && inside === "string") inside = "escape";
+  }
+  return inside;
+}
+
 /** One body. */
 export class BodyStream implements BodyJudge {
   readonly keepsLength: boolean;
@@ -37,6 +50,8 @@ export class BodyStream implements BodyJudge {
   /** Bytes that are not let go, from {@link #passed} on. */
   #held: Buffer = Buffer.alloc(0);
   #passed = 0;
+  /** What {@link #held} begins in. */
+  #inside: Inside = "nothing";
   #replacements: Replacement[] = [];
 
   constructor(options: BodyStreamOptions) {
@@ -107,7 +122,10 @@ export class BodyStream implements BodyJudge {
     // The name of a member is what others look for.
     if (/^(?:[^"\\]|\\.)*"\s*:/.test(after)) return undefined;
     const before = this.#held.toString("latin1", Math.max(0, start - 64), start);
-    const isNumber = /[[:,]\s*$/.test(before) && /^\s*[\],}]/.test(after);
+    const isNumber =
+      /[[:,]\s*$/.test(before) &&
+      /^\s*[\],}]/.test(after) &&
+      insideAfter(this.#held.subarray(0, start), this.#inside) === "nothing";
     if (!isNumber) return { ...at, text: mask };
     // A number that was one is a text now.
     const inner = mask.includes("[") ? mask : mask.subarray(2);
@@ -131,7 +149,9 @@ export class BodyStream implements BodyJudge {
       done = end;
     }
     parts.push(this.#held.subarray(done - this.#passed, until - this.#passed));
-    this.#held = this.#held.subarray(until - this.#passed);
+    const gone = this.#held.subarray(0, until - this.#passed);
+    if (this.#grammar === "json") this.#inside = insideAfter(gone, this.#inside);
+    this.#held = this.#held.subarray(gone.length);
     this.#passed = until;
     const passed = parts.filter(({ length }) => length > 0);
     return due.length === 0 || this.#isClean(Buffer.concat(passed)) ? passed : undefined;

@@ -22,6 +22,8 @@ export type BodyFacts = Pick<RequestFacts, "bodyBytes" | "graphql" | "rpc">;
 
 /** A longer batch is refused: every entry of it costs a judgement. */
 const maxBatch = 100;
+/** No pattern matches a text with it, not that of a deny rule either. */
+const nul = "\0";
 
 /** Reads the body as far as the endpoints of the destination need it. */
 export async function readBodyFacts(
@@ -93,6 +95,7 @@ function rpcFacts(context: RequestContext, json: Json): RpcFacts {
 
 function callOf(message: Extract<RpcMessage, { readonly method: string }>): RpcCall | string {
   const { method, params } = message;
+  if (method.includes(nul)) return "the name of a method has a NUL";
   if (method !== "tools/call") return { method };
   if (!isObject(params)) {
     return "a call of a tool has no parameters";
@@ -104,6 +107,7 @@ function callOf(message: Extract<RpcMessage, { readonly method: string }>): RpcC
   }
   const tool: unknown = new Map(members).get("name");
   if (typeof tool !== "string") return "a call of a tool does not name it";
+  if (tool.includes(nul)) return "the name of a tool has a NUL";
   const read = readToolCall(method, params);
   return typeof read === "string" ? { method, tool } : { method, tool, args: read.args };
 }
@@ -113,6 +117,7 @@ export function graphqlFacts(context: RequestContext, json: Json, query: QueryFa
   const refuse = (error: string): GraphqlFacts => ({ operations: [], error });
   let requests: readonly unknown[];
   if (context.method === "GET") {
+    if (context.hasBody) return refuse("a GET has its operation in the query, and no body");
     const request = requestOfQuery(query);
     if (typeof request === "string") return refuse(request);
     requests = [request];

@@ -15,12 +15,8 @@ import {
   type RequestContext,
 } from "../../pipeline/plugin.ts";
 import { DenialAggregate } from "../../policy/aggregate.ts";
-import { type CallerFacts, unresolvedBinary } from "../../policy/binary-matcher.ts";
-import {
-  type CombinedPolicy,
-  type MessageNeeds,
-  readsBodies,
-} from "../../policy/combined-policy.ts";
+import { unresolvedBinary } from "../../policy/binary-matcher.ts";
+import type { CombinedPolicy, MessageNeeds } from "../../policy/combined-policy.ts";
 import type { PolicyDecision } from "../../policy/decision.ts";
 import {
   type ConnectFacts,
@@ -36,7 +32,7 @@ import { type BodyFacts, graphqlFacts, hasGraphqlQuery, readBodyFacts } from "./
 import { messageFacts } from "./message.ts";
 import { addressesOf } from "./addresses.ts";
 import { questionOf } from "./question.ts";
-import { denialCode, remedyOf } from "./remedy.ts";
+import { denialCode, remedyOf, toldOf } from "./remedy.ts";
 import { makePolicy, maxPolicyBytes } from "./source.ts";
 import { asSpelt, targetOf } from "./target.ts";
 import { WatchedFile } from "../../files/watched-file.ts";
@@ -92,7 +88,7 @@ class EgressPolicy implements Plugin {
         const path = ["policy_file"];
         problem =
           error instanceof PluginConfigError ? error : new PluginConfigError([{ path, message }]);
-        if (isMissing) this.#missingSince ??= this.#deps.clock.now();
+        this.#missingSince = isMissing ? (this.#missingSince ?? this.#deps.clock.now()) : undefined;
         if (!isInUse) return;
         this.#deps.count("policy_rejected");
         this.#deps.log.error({ problem: message }, "policy file not used, the last good one stays");
@@ -131,7 +127,7 @@ class EgressPolicy implements Plugin {
 
   wantsBody({ destination }: RequestContext): boolean {
     const needs = this.#policy.inspectionOf(destination.host, destination.port);
-    return needs.asks || readsBodies(needs);
+    return needs.asks || needs.readsBodies;
   }
 
   callerLinks(): readonly string[] | undefined {
@@ -183,10 +179,11 @@ class EgressPolicy implements Plugin {
     if (read === undefined) return undefined;
     const [path] = spelling.readings;
     const facts: RequestFacts = { ...connection, method: websocketText, path, query, ...read };
-    const decision = this.#decide(this.#policy, facts, spelling);
+    const judged = this.#decide(this.#policy, facts, spelling);
+    const decision = judged.audited ?? judged;
     // A connection may have any number of them: those that are good leave no record. Its upgrade was approved.
     if (decision.effect === "allow" || decision.code === "approval-of-host") return undefined;
-    const decided = this.#refusalOf(context, facts, decision, facts);
+    const decided = this.#said(facts, decision, facts);
     if (decided.action === "deny") {
       const details = { flow: context.flow.id, reason: decision.reason, ...decided.details };
       this.#deps.log.warn(details, "WebSocket message refused");
@@ -211,12 +208,21 @@ class EgressPolicy implements Plugin {
     });
   }
 
+  /** What is known of the connection and its caller; undefined when that must be refused. */
   #factsOf({ flow, destination }: RequestContext): ConnectFacts | undefined {
-    const caller = this.#callerOf(flow.client.process);
-    if (caller === undefined) return undefined;
     const { host, port } = destination;
-    const { caller: name } = flow.client;
-    return { host, port, ...caller, caller: name };
+    const { caller, process: peer } = flow.client;
+    if (peer === undefined) return { host, port, caller };
+    if (peer.kind === "violation") return undefined;
+    if (peer.kind === "resolved") {
+      const { executable: binary, pid: binaryPid, ancestors, aliases, commandLine: cmdline } = peer;
+      return { host, port, caller, binary, binaryPid, ancestors, aliases, cmdline };
+    }
+    if (!this.#counted.has(peer)) {
+      this.#counted.add(peer);
+      this.#deps.count("caller_unresolved");
+    }
+    return { host, port, caller, binary: unresolvedBinary };
   }
 
   #judgeRequest(
@@ -237,7 +243,7 @@ class EgressPolicy implements Plugin {
       const request: RequestFacts = { ...facts, method, path, query, ...body };
       return this.#decisionFor(context, facts, this.#decide(policy, request, spelling), request);
     };
-    if (readsBodies(needs)) return readBodyFacts(context, needs, query).then(judge);
+    if (needs.readsBodies) return readBodyFacts(context, needs, query).then(judge);
     // What may not be asked in a message may not be asked in the query of a plain GET either.
     const isOperation =
       context.upgrade === undefined &&
@@ -248,7 +254,9 @@ class EgressPolicy implements Plugin {
   }
 
   #decide(policy: CombinedPolicy, facts: RequestFacts, spelling: Spelling): PolicyDecision {
-    return decideSpelling(spelling, (path) => policy.evaluateRequest({ ...facts, path }));
+    return decideSpelling(spelling, (path) =>
+      policy.evaluateRequest(path === facts.path ? facts : { ...facts, path }),
+    );
   }
 
   #decisionFor(
@@ -257,44 +265,30 @@ class EgressPolicy implements Plugin {
     decision: PolicyDecision,
     request?: RequestFacts,
   ): Decision | Promise<Decision> {
-    if (decision.effect !== "ask") return this.#refusalOf(context, facts, decision, request);
     const { grant } = decision;
     const ranges = grant === undefined ? undefined : addressesOf(facts, grant);
     if (ranges !== undefined) context.limitAddresses(ranges);
+    if (decision.effect !== "ask") return this.#said(facts, decision, request);
     // The CONNECT that carries it has been approved.
     if (decision.code === "approval-of-host" && context.flow.parentId !== undefined)
-      return allow("approved_tunnel");
-    const told = { ...decision, ...facts, method: request?.method, path: request?.path };
+      return decision.audited === undefined
+        ? allow("approved_tunnel")
+        : this.#said(facts, decision.audited, request);
+    const told = toldOf(facts, decision, request);
     return askPerson(this.#gate, context, questionOf(decision, told, this.#policy.keys));
   }
 
-  #refusalOf(
-    context: RequestContext,
-    facts: ConnectFacts,
-    decision: PolicyDecision,
-    request?: RequestFacts,
-  ): Decision {
-    const { effect, code, reason, entry, rule, inspection } = decision;
+  /** What becomes of what nobody is asked about, with its records. */
+  #said(facts: ConnectFacts, decision: PolicyDecision, request?: RequestFacts): Decision {
+    const { effect, code, reason, entry, rule } = decision;
     const where = {
       ...(entry === undefined ? {} : { policy: entry }),
       ...(rule === undefined ? {} : { rule }),
     };
     const details = { ...where, code, binary: facts.binary ?? unresolvedBinary };
-    const told = {
-      host: facts.host,
-      port: facts.port,
-      code,
-      binary: facts.binary,
-      entry,
-      rule,
-      protocol: inspection?.protocol,
-      method: request?.method,
-      path: request?.path,
-    };
-    if (effect !== "allow") this.#denials.record(told, this.#deps.clock.now());
-    const ranges = decision.grant === undefined ? undefined : addressesOf(facts, decision.grant);
-    if (ranges !== undefined) context.limitAddresses(ranges);
     if (effect === "allow") return allow("policy_allowed", details);
+    const told = toldOf(facts, decision, request);
+    this.#denials.record(told, this.#deps.clock.now());
     if (effect === "audit") {
       this.#deps.count("audited");
       this.#deps.log.warn({ ...details, reason }, "policy violation let through (audit)");
@@ -304,21 +298,6 @@ class EgressPolicy implements Plugin {
     const said = { code: denialCode(decision), message: reason };
     const denial = { ...said, details: { ...where, reason: code, ...remedyOf(told) } };
     return deny(code.replaceAll("-", "_"), denial, details);
-  }
-
-  /** What is known of the caller; undefined when it must be refused. */
-  #callerOf(peer: PeerProcess | undefined): CallerFacts | undefined {
-    if (peer === undefined) return {};
-    if (peer.kind === "violation") return undefined;
-    if (peer.kind === "resolved") {
-      const { executable, pid, ancestors, aliases, commandLine } = peer;
-      return { binary: executable, binaryPid: pid, ancestors, aliases, cmdline: commandLine };
-    }
-    if (!this.#counted.has(peer)) {
-      this.#counted.add(peer);
-      this.#deps.count("caller_unresolved");
-    }
-    return { binary: unresolvedBinary };
   }
 
   #refuseCaller({ flow }: RequestContext): Decision {

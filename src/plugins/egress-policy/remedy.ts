@@ -2,6 +2,16 @@
 import type { Denial } from "../../policy/aggregate.ts";
 import type { DecisionCode, PolicyDecision } from "../../policy/decision.ts";
 import { commandsFor, missingRule } from "../../policy/missing-rule.ts";
+import type { ConnectFacts, RequestFacts } from "../../policy/request-facts.ts";
+
+/** A decision that does not let a message pass by itself, as it is recorded. */
+export function toldOf(
+  { host, port, binary }: ConnectFacts,
+  { code, entry, rule, inspection }: PolicyDecision,
+  { method, path }: Partial<RequestFacts> = {},
+): Denial {
+  return { host, port, binary, code, entry, rule, protocol: inspection?.protocol, method, path };
+}
 
 /** What the policy lacks and who adds it, in words for programs; nothing where no addition would help. */
 export function remedyOf(denial: Denial): Readonly<Record<string, unknown>> {

@@ -6,18 +6,16 @@ import {
   type PluginDeps,
 } from "../../pipeline/plugin.ts";
 import { clientCertificateOf } from "../credentials/client-certificate.ts";
-import type { CredentialFiles } from "../credentials/credential-files.ts";
+import { CredentialFiles } from "../credentials/credential-files.ts";
 import type { ExtAuthzConfig } from "./config.ts";
 
 /** What the service is shown of this proxy; throws ProxyError where it is not there. */
 export type ShowCertificate = () => ClientCertificate | undefined;
 
-export function certificateOf(
-  { tls }: ExtAuthzConfig,
-  { x509Svids: svids }: PluginDeps,
-  files: CredentialFiles,
-): ShowCertificate {
+export function certificateOf({ tls }: ExtAuthzConfig, deps: PluginDeps): ShowCertificate {
   if (tls === undefined) return () => undefined;
+  const { x509Svids: svids } = deps;
+  const files = new CredentialFiles(deps, "tls");
   const missing = (): never => {
     throw new ProxyError("upstream.tls", files.problem() ?? "there is no client certificate yet");
   };

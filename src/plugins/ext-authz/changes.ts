@@ -50,18 +50,38 @@ function isPath(value: string): boolean {
   return /^\/[\x21-\x22\x24-\x7e]*$/.test(value);
 }
 
-/** Makes the changes to the request. */
-export function changeRequest(context: RequestContext, allowed: Allowed): void {
+type Changes = Omit<Allowed, "kind" | "metadata">;
+
+/** The messages of a batch are allowed one by one, mostly with the same changes, of which each is made once. */
+export function changesOf(verdicts: readonly Allowed[]): Changes {
+  const [only, ...others] = verdicts;
+  if (only !== undefined && others.length === 0) return only;
+  const once = <Change>(of: (verdict: Allowed) => readonly Change[]): Change[] => [
+    ...new Map(verdicts.flatMap(of).map((one) => [JSON.stringify(one), one])).values(),
+  ];
+  return {
+    fields: once(({ fields }) => fields),
+    removed: once(({ removed }) => removed),
+    responseFields: once(({ responseFields }) => responseFields),
+    query: { set: once(({ query }) => query.set), removed: once(({ query }) => query.removed) },
+  };
+}
+
+/** Makes the changes to the request; false where there are none. */
+export function changeRequest(context: RequestContext, allowed: Changes): boolean {
   const { headers } = context;
-  for (const name of allowed.removed)
+  const { fields, removed: gone, query } = allowed;
+  if (fields.length + gone.length + query.set.length + query.removed.length === 0) return false;
+  for (const name of gone)
     if (isToken(name) && !isOfTheHop(name.toLowerCase()) && name.toLowerCase() !== "host")
       headers.delete(name);
-  for (const change of allowed.fields) {
+  for (const change of fields) {
     if (change.name.toLowerCase() === ":path") context.rewritePath(change.value);
     else changeField(headers, change);
   }
-  const { set, removed } = allowed.query;
+  const { set, removed } = query;
   if (set.length + removed.length > 0) context.rewritePath(withQuery(context.path, set, removed));
+  return true;
 }
 
 /** The same for the response. Several lines of one name stay beside each other: they may be cookies. */
@@ -112,16 +132,16 @@ function encode(text: string): string {
   return encodeURIComponent(text.toWellFormed());
 }
 
-/** The fields of a refusal that may be passed on; undefined where one of them cannot be one. */
+/** The fields of a refusal that may be passed on. */
 export function refusalFields(
   fields: readonly (readonly [name: string, value: string])[],
-): ReplyFields | undefined {
+): ReplyFields {
   const lines = new Map<string, { readonly name: string; readonly values: string[] }>();
   for (const [name, value] of fields) {
     const key = name.toLowerCase();
     // Envoy does not pass them on either.
-    if (key.startsWith(":") || key === "host" || isOfTheHop(key)) continue;
-    if (!isToken(name) || !isFieldValue(value)) return undefined;
+    if (key === "host" || isOfTheHop(key)) continue;
+    if (!isToken(name) || !isFieldValue(value)) continue;
     const line = lines.get(key) ?? { name, values: [] };
     line.values.push(value);
     lines.set(key, line);

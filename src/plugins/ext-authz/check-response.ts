@@ -1,4 +1,5 @@
 /** `envoy.service.auth.v3.CheckResponse`, as a verdict. */
+import { messageOf } from "../../errors.ts";
 import {
   bytesOf,
   mapOf,
@@ -24,8 +25,7 @@ export function readCheckResponse(message: Buffer): Verdict {
   try {
     return verdictOf(readFields(message));
   } catch (error) {
-    const why = error instanceof Error ? error.message : "it cannot be read";
-    return { kind: "failed", why: `its answer is no CheckResponse: ${why}` };
+    return { kind: "failed", why: `its answer is no CheckResponse: ${messageOf(error)}` };
   }
 }
 
@@ -40,11 +40,7 @@ function verdictOf(response: readonly ProtoField[]): Verdict {
   // Nothing at all is what a service sends that has forgotten to decide.
   if (code === undefined && ok === undefined && denied === undefined)
     throw new Error("it says nothing");
-  const metadata = metadataOf(messageIn(ok ?? [], 3) ?? messageIn(response, 4));
-  if (denied !== undefined || (code ?? 0) !== 0) {
-    const { status: httpStatus, fields, body } = deniedOf(denied ?? []);
-    return { kind: "denied", status: httpStatus, fields, body, metadata };
-  }
+  if (denied !== undefined || (code ?? 0) !== 0) return refusalOf(response, denied ?? []);
   const said = ok ?? [];
   return {
     kind: "allowed",
@@ -58,16 +54,24 @@ function verdictOf(response: readonly ProtoField[]): Verdict {
       }),
       removed: textsOf(said, 8),
     },
-    metadata,
+    metadata: metadataOf(messageIn(said, 3) ?? messageIn(response, 4)),
   };
 }
 
-function deniedOf(denied: readonly ProtoField[]) {
-  return {
-    status: statusFrom(varintIn(messageIn(denied, 1) ?? [], 1) ?? 0, 403),
-    fields: changesOf(denied, 2).map(({ name, value }) => [name, value] as const),
-    body: bytesOf(denied, 3),
-  };
+/** It stays one where what the client is to be told cannot be read: failures may pass, and this is none. */
+function refusalOf(response: readonly ProtoField[], denied: readonly ProtoField[]): Verdict {
+  try {
+    return {
+      kind: "denied",
+      status: statusFrom(varintIn(messageIn(denied, 1) ?? [], 1) ?? 0, 403),
+      fields: changesOf(denied, 2).map(({ name, value }) => [name, value] as const),
+      body: bytesOf(denied, 3),
+      metadata: metadataOf(messageIn(response, 4)),
+    };
+  } catch (error) {
+    const metadata = { error: messageOf(error) };
+    return { kind: "denied", status: 403, fields: [], body: Buffer.alloc(0), metadata };
+  }
 }
 
 const actions: readonly FieldAction[] = ["append", "add", "overwrite", "overwrite-if-exists"];

@@ -1,6 +1,7 @@
 /** ext-authz: asks an authorization service that speaks Envoy's ext_authz about every message, over gRPC or HTTP. */
 import { hash } from "node:crypto";
 import { durationMs } from "../../duration.ts";
+import { messageOf } from "../../errors.ts";
 import { readPath } from "../../http/path.ts";
 import {
   allow,
@@ -17,7 +18,6 @@ import {
   skip,
 } from "../../pipeline/plugin.ts";
 import { originOf } from "../config-values.ts";
-import { CredentialFiles } from "../credentials/credential-files.ts";
 import {
   IncludedParts,
   type JsonObject,
@@ -25,12 +25,12 @@ import {
   parsersOf,
   shownFindings,
 } from "../parsers/policy-input.ts";
-import { VerdictCache } from "../verdict-cache.ts";
+import { type Ruling, VerdictCache } from "../verdict-cache.ts";
 import { attributesOf, type FieldChoice } from "./attributes.ts";
-import { changeRequest, changeResponse, forbiddenIn, refusalFields } from "./changes.ts";
+import { changeRequest, changeResponse, changesOf, forbiddenIn, refusalFields } from "./changes.ts";
 import { writeCheckRequest } from "./check-request.ts";
 import { addressOf, extAuthzConfig, type ExtAuthzConfig } from "./config.ts";
-import { certificateOf } from "./certificate.ts";
+import { certificateOf, type ShowCertificate } from "./certificate.ts";
 import { type AuthzService, authzServiceOf } from "./services.ts";
 import { StringMatcher } from "./string-matcher.ts";
 import { isTooLong, type ToldBody, toldBodyOf } from "./told-body.ts";
@@ -69,14 +69,14 @@ class ExtAuthz implements Plugin {
   readonly #choice: FieldChoice;
   readonly #parts: IncludedParts;
   readonly #allowedFields: ReadonlySet<string>;
-  readonly #files: CredentialFiles;
+  readonly #certificate: ShowCertificate;
 
   constructor(config: ExtAuthzConfig, deps: PluginDeps) {
     this.#config = config;
     this.#deps = deps;
     this.body = config.with_request_body === undefined ? {} : { request: "read" };
-    this.#files = new CredentialFiles(deps, "tls");
-    this.#service = authzServiceOf(config, deps, certificateOf(config, deps, this.#files));
+    this.#certificate = certificateOf(config, deps);
+    this.#service = authzServiceOf(config, deps, this.#certificate);
     this.#verdicts = new VerdictCache<Verdict>({
       clock: deps.clock,
       timeoutMs: this.#service.timeoutMs,
@@ -97,8 +97,14 @@ class ExtAuthz implements Plugin {
     return this.#config.include_executable ? [] : undefined;
   }
 
+  /** Looks at the files: where nothing comes before it is ready, no request does. */
   ready(): true | string {
-    return this.#files.problem() ?? true;
+    try {
+      this.#certificate();
+      return true;
+    } catch (error) {
+      return messageOf(error);
+    }
   }
 
   /** A body that is known to be too long is refused without being read. */
@@ -124,11 +130,16 @@ class ExtAuthz implements Plugin {
       return deny("batch_too_large", { code: "policy.forbidden", message });
     }
     let last: Decision = skip("nothing_to_judge");
+    const allowed: Allowed[] = [];
     for (const each of parsed) {
-      last = await this.#judge(context, each, told);
+      const { verdict, isCached } = await this.#verdictOn(context, each, told);
+      last = this.#follow(context, verdict, isCached);
       if (last.action === "deny") return last;
+      if (verdict.kind === "allowed") allowed.push(verdict);
     }
-    return last;
+    const changes = changesOf(allowed);
+    this.#responseFields(context).push(...changes.responseFields);
+    return changeRequest(context, changes) ? modify(last.reason, last.details) : last;
   }
 
   /** What the service decides is not known where nobody is asked. */
@@ -166,11 +177,11 @@ class ExtAuthz implements Plugin {
     return context.stateOf<FieldChange[]>(this, () => []);
   }
 
-  async #judge(
+  async #verdictOn(
     context: RequestContext,
     parsed: JsonObject,
     { bytes, isPartial }: Exclude<ToldBody, { readonly refusal: Decision }>,
-  ): Promise<Decision> {
+  ): Promise<Ruling<Verdict>> {
     const attributes = attributesOf(context, {
       config: this.#config,
       deps: this.#deps,
@@ -183,11 +194,11 @@ class ExtAuthz implements Plugin {
     const key = isKept
       ? hash("sha256", writeCheckRequest(attributes, true), "base64url")
       : `${context.flow.id} ${questions++}`;
-    const { verdict, isCached } = await this.#verdicts.rule(key, (timeoutMs) =>
+    const ruling = await this.#verdicts.rule(key, (timeoutMs) =>
       this.#service.ask(attributes, timeoutMs),
     );
-    this.#deps.count(isCached ? "cached" : "asked");
-    return this.#follow(context, verdict, isCached);
+    this.#deps.count(ruling.isCached ? "cached" : "asked");
+    return ruling;
   }
 
   #follow(context: RequestContext, verdict: Verdict, isCached: boolean): Decision {
@@ -216,22 +227,11 @@ class ExtAuthz implements Plugin {
       return deny("change_refused", { code: "policy.forbidden", message }, details);
     }
     this.#deps.count("allowed");
-    const { fields, removed, query, responseFields } = verdict;
-    const known = this.#responseFields(context);
-    // The messages of a batch are allowed one by one, mostly with the same fields.
-    const isNew = ({ name, value }: FieldChange): boolean =>
-      !known.some((field) => field.name === name && field.value === value);
-    known.push(...responseFields.filter(isNew));
-    const changes = fields.length + removed.length + query.set.length + query.removed.length;
-    if (changes === 0) return allow("allowed", details);
-    changeRequest(context, verdict);
-    return modify("allowed", details);
+    return allow("allowed", details);
   }
 
   #deny(context: RequestContext, verdict: Denied, details: DecisionDetails): Decision {
     const headers = refusalFields(verdict.fields);
-    if (headers === undefined)
-      return this.#fail(context, { kind: "failed", why: "its refusal has a field that is none" });
     this.#deps.count("denied");
     // To a CONNECT a 2xx would say that the tunnel is open.
     const isSuccess = context.stage === "connect" && verdict.status < 300;

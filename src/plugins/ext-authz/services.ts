@@ -113,13 +113,13 @@ function askHttp(service: NonNullable<ExtAuthzConfig["http_service"]>, call: Ask
     unlessFailed(async () => {
       const { method, host, path, fields, body } = attributes;
       const sent = fields.filter(([name]) => !name.startsWith(":") && !isOfTheMessage(name));
-      const headers: Record<string, string> = {};
+      const told = new Map<string, string>();
       for (const [name, value] of sent) {
-        const earlier = headers[name];
-        headers[name] = earlier === undefined ? value : `${earlier}, ${value}`;
+        const earlier = told.get(name);
+        told.set(name, earlier === undefined ? value : `${earlier}, ${value}`);
       }
       // What the client sent under one of these names must not stand beside it.
-      Object.assign(headers, { host }, added);
+      const headers = { ...Object.fromEntries(told), host, ...added };
       const target = `${service.path_prefix?.replace(/\/$/, "") ?? ""}${path}`;
       const request = { method, headers, ...(body === undefined ? {} : { body }) };
       return read(await call(target, request, timeoutMs));

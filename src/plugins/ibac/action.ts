@@ -24,7 +24,9 @@ const secretNames =
  */
 export function describe(context: RequestContext, maxChars: number): DescribedAction | undefined {
   const { destination, method, facts } = context;
-  const clear = context.clearBody?.kind === "body" ? context.clearBody.bytes : undefined;
+  const { clearBody } = context;
+  if (clearBody !== undefined && clearBody.kind !== "body") return undefined;
+  const clear = clearBody?.bytes;
   const described: Record<string, unknown> = {
     method,
     url: `${destination.scheme}://${destination.authority}${shownPath(context.path)}`,

@@ -103,5 +103,5 @@ function readVerdict(content: string): Verdict {
 /** Models without a JSON mode put a fence around the object; nothing may stand outside it. */
 function unfenced(content: string): string {
   const text = content.trim();
-  return /^```(?:json)?\s*\n([^]*)\n\s*```$/i.exec(text)?.[1] ?? text;
+  return /^```(?:json)?[^\S\n]*\n([^]*\n)[^\S\n]*```$/i.exec(text)?.[1] ?? text;
 }

@@ -33,6 +33,8 @@ export class BoundTokens {
   readonly #checker: ProofChecker;
   readonly #targets: ProofTargets;
   readonly #deps: PluginDeps;
+  /** Messages whose proof was accepted with a nonce that is about to end; the agent may not get the proof. */
+  readonly #stale = new WeakSet<RequestContext>();
   /** Set until the first proof that rests on the Host field. */
   #believesHost: boolean;
 
@@ -63,12 +65,8 @@ export class BoundTokens {
   }
 
   /** The nonce that the response should carry, as that of the accepted proof is about to end. */
-  nextNonce({ headers }: RequestContext): string | undefined {
-    const proof = headers.get("dpop");
-    const { nonce } = this;
-    return nonce === undefined || proof === undefined || !this.#checker.isStale(proof)
-      ? undefined
-      : nonce;
+  nextNonce(context: RequestContext): string | undefined {
+    return this.#stale.has(context) ? this.nonce : undefined;
   }
 
   /** What is missing or wrong; undefined where the request may use the token. */
@@ -120,6 +118,7 @@ export class BoundTokens {
       thumbprint,
     });
     this.#deps.count(fault === undefined ? "proof_accepted" : "proof_refused");
+    if (fault === undefined && this.#checker.isStale(proof)) this.#stale.add(context);
     if (fault === undefined && this.#believesHost) {
       this.#believesHost = false;
       const message = "DPoP proofs are compared with the client's Host field; set dpop.public_urls";

@@ -173,8 +173,9 @@ class JwtValidation implements Plugin {
       });
     }
     const { token: text, kind } = presented;
-    const verifier = compactJws.test(text) ? this.#verifier : this.#opaque?.verifier;
-    const verification = (verifier ?? this.#verifier).verify(text, audiences);
+    const opaque = this.#opaque?.verifier;
+    const verifier = opaque === undefined || compactJws.test(text) ? this.#verifier : opaque;
+    const verification = verifier.verify(text, audiences);
     if (verification instanceof Promise) {
       return verification.then((done) => this.#decide(context, { text, kind }, audiences, done));
     }
@@ -234,7 +235,7 @@ class JwtValidation implements Plugin {
     token: VerifiedToken,
   ): Decision | Promise<Decision> {
     // Of an opaque token the authorization server was asked after the logout, or is asked now.
-    if (compactJws.test(presented.text) && this.#logins?.hasEnded(token) === true) {
+    if (this.#logins?.hasEnded(token) === true && compactJws.test(presented.text)) {
       return this.#refusals.loggedOut(context, presented, token);
     }
     if (this.#logins?.unheard !== undefined) return this.#refusals.unheard(token);
@@ -271,10 +272,12 @@ class JwtValidation implements Plugin {
   ): Decision | Promise<Decision> {
     const { claims, expiresAt } = token;
     const now = this.#deps.clock.now();
-    const left = expiresAt === undefined ? this.#placeholderMs : expiresAt * 1000 - now;
+    // As long as the verifier takes the token.
+    const end =
+      (expiresAt ?? Number.POSITIVE_INFINITY) * 1000 + durationMs(this.#config.clock_skew);
     const placed: PlacedToken = {
       token: text,
-      lifetimeMs: Math.min(this.#placeholderMs, left),
+      lifetimeMs: Math.min(this.#placeholderMs, end - now),
       issuer: this.#config.issuer,
       owner: ownerOf(claims),
       issuedAt: issuedAtOf(claims),

@@ -110,9 +110,10 @@ class McpParser implements Plugin {
 
   #record(context: RequestContext, state: ParserState, message: RpcMessage): Answer {
     if (message.kind === "invalid" || message.kind === "notification") return undefined;
-    if (message.kind === "response") {
-      context.facts.set(mcpFact, answered(context.facts.get(mcpFact) ?? {}, message));
-    }
+    const fact = context.facts.get(mcpFact) ?? {};
+    // Of a batch each response makes a copy as long as it is.
+    const isKept = fact.batch === undefined || state.recorded < mostRecorded;
+    if (message.kind === "response" && isKept) context.facts.set(mcpFact, answered(fact, message));
     if (state.recorded > mostRecorded) return undefined;
     state.recorded += 1;
     if (state.recorded > mostRecorded) return observe(`${state.name}_response_truncated`);

@@ -34,8 +34,9 @@ const tokensPerPrice = 1_000_000;
 const maxRemembered = 1_000;
 const staleAfterMs = 365 * 86_400_000;
 
-/** What may follow the name of a model without being another one: dates and versions. */
-const version = /^(?:[-@:](?:latest|\d{4}-\d{2}-\d{2}|\d{6,8}|v\d+(?::\d+)?|\d{3}))+$/;
+/** What may follow the name of a model without being another one: dates and versions, each to be read in one way only. */
+const version =
+  /^(?:[-@:](?:latest|\d{4}-\d{2}-\d{2}|\d{6,8}|v\d+(?::(?:\d{1,2}|\d{4,5}|\d{9,}))?|\d{3}))+$/;
 /** Where a model is served says nothing of what it is. */
 const place =
   /^(?:.*\/)?(?:(?:us|eu|apac|global)\.)?(?:(?:anthropic|amazon|meta|mistral|cohere)\.)?/;

@@ -25,8 +25,6 @@ const turned =
 const mirrored =
   /erongi|dragersid|tegrof|edirrevo|noitcurtsni|tpmorp\s{1,3}metsys|drowssap|laitnederc/i;
 const leastChars = 12;
-/** Of one kind: more than fit into a stretch, so that none hides behind others. */
-const maxRuns = 5_000;
 
 const hexText = (run: string): string | undefined => {
   const digits = run.replaceAll(/\\x|0x|[%\s,:]/gi, "");
@@ -57,12 +55,13 @@ const runs: readonly (readonly [RegExp, (run: string) => string | undefined])[] 
   [escapeRun, unescaped],
 ];
 
-/** The texts that stand encoded in this one; of each kind they are together no longer than it is, except for those that are turned. */
+/**
+ * The texts that stand encoded in this one; of each kind they are together no longer than it is, except for those that are
+ * turned. Their number has no other limit: what stands behind many others would not be seen.
+ */
 export function* decodedTexts(text: string): Generator<string, void> {
   for (const [pattern, decode] of runs) {
-    let left = maxRuns;
     for (const [run] of text.matchAll(pattern)) {
-      if ((left -= 1) < 0) break;
       const found = decode(run);
       if (found !== undefined) yield found;
     }

@@ -5,9 +5,6 @@ interface Said {
   readonly value: string;
 }
 
-const maxRules = 2_000;
-const maxStyleChars = 4_096;
-
 const hiding: readonly RegExp[] = [
   /display\s{0,4}:\s{0,4}none/,
   /visibility\s{0,4}:\s{0,4}(?:hidden|collapse)/,
@@ -30,7 +27,7 @@ const backColour = /background(?:-color)?\s{0,4}:\s{0,4}([^;}!]{1,40})/;
 
 /** The style hides what it is said of. */
 export function hides(style: string): boolean {
-  const text = style.slice(0, maxStyleChars).toLowerCase();
+  const text = style.toLowerCase();
   if (hiding.some((pattern) => pattern.test(text))) return true;
   const colour = colourOf(ownColour.exec(text)?.[1]);
   if (colour === undefined) return false;
@@ -72,19 +69,14 @@ function nearWhite(colour: string): string {
 /** Classes and ids that the sheets of a page hide. */
 export class HiddenClasses {
   readonly #names = new Set<string>();
-  #rules = 0;
 
+  /** The innermost blocks count: a rule may stand in others, as in those of `@media`. */
   read(sheet: string): void {
-    for (let at = 0; this.#rules < maxRules; this.#rules += 1) {
-      const open = sheet.indexOf("{", at);
-      if (open === -1) return;
-      const close = sheet.indexOf("}", open);
-      const end = close === -1 ? sheet.length : close;
-      if (hides(sheet.slice(open + 1, end))) {
-        const selectors = sheet.slice(Math.max(at, open - 500), open);
-        for (const [name] of selectors.matchAll(/[.#][\w-]{1,64}/g)) this.#names.add(name);
-      }
-      at = end + 1;
+    for (const block of sheet.split("}")) {
+      const open = block.lastIndexOf("{");
+      if (open === -1 || !hides(block.slice(open + 1))) continue;
+      const selectors = block.slice(block.lastIndexOf("{", open - 1) + 1, open);
+      for (const [name] of selectors.matchAll(/[.#][\w-]{1,64}/g)) this.#names.add(name);
     }
   }
 
@@ -109,10 +101,7 @@ export function isHiddenBy(
       case "style":
         return hides(value);
       case "class":
-        return value
-          .slice(0, maxStyleChars)
-          .split(/\s+/)
-          .some((one) => classes.has(`.${one}`));
+        return value.split(/\s+/).some((one) => classes.has(`.${one}`));
       case "id":
         return classes.has(`#${value}`);
       case "color":

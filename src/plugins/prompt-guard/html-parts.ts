@@ -1,5 +1,5 @@
 /** A page in parts: what its reader sees, and what only a model sees. One pass; nothing is looked for twice. */
-import { resolveReferences } from "../../http/character-references.ts";
+import { resolveReferences } from "../parsers/character-references.ts";
 import { HiddenClasses, isHiddenBy } from "./hidden-style.ts";
 
 /** Something in a page that no reader sees. */
@@ -59,6 +59,7 @@ const wordy =
 const carrying = /(?:^|\burl\()\s{0,8}["']?\s{0,8}data:(?:[,;]|text\/|application\/|image\/svg)/i;
 const leastAttributeChars = 12;
 const maxDepth = 512;
+/** Hidden parts that have a place of their own: what is hidden behind them is one part for each kind, which stays where it is. */
 const maxParts = 20_000;
 /** Whether a text has tags that a reader of pages would read. */
 export function hasTags(text: string): boolean {
@@ -87,6 +88,7 @@ class PageParts {
   readonly #html: string;
   readonly #visible: string[] = [];
   readonly #hidden: HiddenPart[] = [];
+  readonly #unplaced = new Map<HiddenPart["kind"], string[]>();
   readonly #images: ImageAddress[] = [];
   readonly #texts: [number, number][] = [];
   readonly #stack: Open[] = [];
@@ -116,6 +118,9 @@ class PageParts {
       this.#steps += 1;
     }
     while (this.#stack.length > 0) this.#pop(html.length);
+    const end = html.length;
+    for (const [kind, texts] of this.#unplaced)
+      this.#hidden.push({ kind, text: texts.join("\n"), start: end, end });
     return {
       visible: this.#visible.join(""),
       hidden: this.#hidden,
@@ -128,11 +133,13 @@ class PageParts {
   /** A sheet may stand behind what it hides. */
   #readStyles(): void {
     const html = this.#html;
-    const opening = /<style\b[^>]{0,200}>/gi;
-    for (const found of html.matchAll(opening)) {
-      const start = found.index + found[0].length;
-      const end = html.indexOf("<", start);
-      this.#classes.read(html.slice(start, end === -1 ? html.length : end));
+    const opening = /<style\b/gi;
+    while (opening.exec(html) !== null) {
+      const start = html.indexOf(">", opening.lastIndex);
+      if (start === -1) return;
+      const end = this.#rawEnd("style", start);
+      this.#classes.read(html.slice(start + 1, end));
+      opening.lastIndex = end;
     }
   }
 
@@ -216,15 +223,19 @@ class PageParts {
   /** Elements whose content is no markup. */
   #rawText(name: string, start: number): void {
     const html = this.#html;
-    const closing = new RegExp(`</${name}`, "gi");
-    closing.lastIndex = this.#at;
-    const found = closing.exec(html);
-    const end = found?.index ?? html.length;
+    const end = this.#rawEnd(name, this.#at);
     const text = html.slice(this.#at, end);
     if (name === "title" || name === "textarea") this.#text(this.#at, end);
     else this.#hide("script", text, start, end);
-    const close = found === null ? -1 : html.indexOf(">", end);
+    const close = html.indexOf(">", end);
     this.#at = close === -1 ? html.length : close + 1;
+  }
+
+  /** Where the content of such an element ends that begins before `at`. */
+  #rawEnd(name: string, at: number): number {
+    const closing = new RegExp(`</${name}`, "gi");
+    closing.lastIndex = at;
+    return closing.exec(this.#html)?.index ?? this.#html.length;
   }
 
   #close(name: string, at: number): void {
@@ -251,8 +262,13 @@ class PageParts {
   }
 
   #hide(kind: HiddenPart["kind"], text: string, start: number, end: number): void {
-    if (!/\S/.test(text) || this.#hidden.length >= maxParts) return;
-    this.#hidden.push({ kind, text, start, end });
+    if (!/\S/.test(text)) return;
+    if (this.#hidden.length < maxParts) this.#hidden.push({ kind, text, start, end });
+    else {
+      const others = this.#unplaced.get(kind);
+      if (others === undefined) this.#unplaced.set(kind, [text]);
+      else others.push(text);
+    }
   }
 }
 
@@ -267,6 +283,7 @@ function nameAt(html: string, at: number): string {
   return (/^[a-z][a-z0-9:-]{0,31}/i.exec(html.slice(at, at + 32))?.[0] ?? "").toLowerCase();
 }
 
+/** Of more, only those that could hold words, or a style: an element is then seen, and judged as that. */
 const maxAttributes = 64;
 
 /** The attributes of a tag, and where the tag ends. */
@@ -292,7 +309,7 @@ function readAttributes(
     const value = sign === null ? [at, at, at] : valueAt(html, at + sign[0].length);
     const [start = at, end = at, next = at] = value;
     at = next;
-    if (attributes.length >= maxAttributes) continue;
+    if (attributes.length >= maxAttributes && end - start < leastAttributeChars) continue;
     attributes.push({ name: said.toLowerCase(), value: html.slice(start, end), start, end });
   }
   return { attributes, end: Math.min(html.length, at + 1) };

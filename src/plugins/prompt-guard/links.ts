@@ -1,6 +1,5 @@
 /** Addresses that carry something out: an image is fetched by whoever shows it, with all that stands in its address. */
 import { Findings } from "./findings.ts";
-import type { ImageAddress } from "./html-parts.ts";
 
 const image = /!\[(?:[^\][\n]|\[[^\][\n]{0,100}\]){0,300}\]\(\s{0,4}<?([^)\s>][^)\n>]{0,1000})/g;
 const link =
@@ -16,35 +15,21 @@ const upperBlank =
   /[?&](?:[\w.-]{1,24})=(?:[A-Z0-9]{2,16}_){0,4}(?:DATA|SECRETS?|HISTORY|PASSWORD|CONVERSATION|CHAT|CONTEXT|SUMMARY|CREDENTIALS)(?:_[A-Z]{2,}){0,3}\b/;
 const telling =
   /^(?:q|d|data|info|leak|exfil|secret|secrets|payload|msg|message|log|content|stolen|dump|history|context|conversation|prompt)$/i;
-const maxLinks = 2_000;
 
-/** Images and links of Markdown, and addresses of images that the reader of a page has found. */
-export function inspectLinks(
-  text: string,
-  images: readonly ImageAddress[],
-  findings: Findings,
-): void {
+/** The address of an image that the reader of a page has found. */
+export function inspectImage(url: string, findings: Findings): void {
+  judge(url, 50, findings);
+}
+
+/** Images and links of Markdown, all of them: what carries something out may stand behind many that do not. */
+export function inspectLinks(text: string, findings: Findings): void {
   findings.steps += text.length;
-  for (const { url } of images.slice(0, maxLinks)) judge(url, 50, findings);
-  let left = maxLinks;
-  for (const [, url = ""] of text.matchAll(embedded)) {
-    if ((left -= 1) < 0) return;
-    judge(url, 50, findings);
-  }
+  for (const [, url = ""] of text.matchAll(embedded)) judge(url, 50, findings);
   if (!text.includes("](") && !text.includes("]:")) return;
-  for (const [, url = ""] of text.matchAll(image)) {
-    if ((left -= 1) < 0) return;
-    judge(url, 50, findings);
-  }
-  for (const [, url = ""] of text.matchAll(link)) {
-    if ((left -= 1) < 0) return;
-    judge(url, 35, findings);
-  }
+  for (const [, url = ""] of text.matchAll(image)) judge(url, 50, findings);
+  for (const [, url = ""] of text.matchAll(link)) judge(url, 35, findings);
   if (!/!\[(?:[^\][\n]|\[[^\][\n]{0,100}\]){0,300}\]\s?\[/.test(text)) return;
-  for (const [, url = ""] of text.matchAll(reference)) {
-    if ((left -= 1) < 0) return;
-    judge(url, 50, findings);
-  }
+  for (const [, url = ""] of text.matchAll(reference)) judge(url, 50, findings);
 }
 
 /** Whether whoever fetches the address tells its host something that it should not know. */

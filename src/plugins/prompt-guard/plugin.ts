@@ -109,10 +109,13 @@ class PromptGuard implements Plugin {
     const unseen = this.#judgeUnseen(context, rules);
     if (unseen !== undefined || context.stage === "connect") return unseen;
     if (context.body === undefined) return this.#judgeUnread(context);
-    if (this.#looksAt("tool_outputs") && isInference(context)) {
+    const isMessage = this.#looksAt("requests");
+    // An agent may speak as a model does: what comes to it is a message all the same, outputs of tools included.
+    const isToAgent = isMessage && context.flow.direction === "inbound";
+    if (!isToAgent && this.#looksAt("tool_outputs") && isInference(context)) {
       return guardToolOutputs(this.#judge, context);
     }
-    return this.#looksAt("requests") ? guardMessage(this.#judge, context) : undefined;
+    return isMessage ? guardMessage(this.#judge, context) : undefined;
   }
 
   /** Responses that nobody can look at. */

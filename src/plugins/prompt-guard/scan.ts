@@ -4,7 +4,7 @@ import { Findings, type Weights } from "./findings.ts";
 import { inspectFollowed, isSentence } from "./followed.ts";
 import { hasTags, type HiddenPart, readPage } from "./html-parts.ts";
 import { inspectInvisible } from "./invisible.ts";
-import { inspectLinks } from "./links.ts";
+import { inspectImage, inspectLinks } from "./links.ts";
 import { inspectPhrases } from "./phrases.ts";
 import { inspectTags } from "./smuggled-tags.ts";
 import { isMixedWord } from "./words.ts";
@@ -34,7 +34,7 @@ const hiddenScores: Readonly<Record<HiddenPart["kind"], number>> = {
 const stretchChars = 65_536;
 /** Stretches overlap by this much: no instruction is longer. */
 const overlapChars = 2_048;
-const hiddenAtOnce = 64;
+const partsAtOnce = 64;
 
 /** What tries to instruct a model in this text. Of a long one, what its worst stretch says, and all that is hidden in it. */
 export async function scanText(text: string, { kind, weights }: ScanTerms): Promise<Findings> {
@@ -43,9 +43,9 @@ export async function scanText(text: string, { kind, weights }: ScanTerms): Prom
   findings.steps += page?.steps ?? 0;
   const seen = kind === "html" ? (page?.visible ?? "") : text;
   findings.addAll(await worstStretch(seen, weights));
-  inspectLinks("", page?.images ?? [], findings);
+  for await (const { url } of inTurn(page?.images ?? [])) inspectImage(url, findings);
   for await (const stretch of stretchesOf(text)) {
-    inspectLinks(stretch, [], findings);
+    inspectLinks(stretch, findings);
     if (kind === "html") inspectTags(stretch, findings);
   }
   if (!(await inspectHiddenParts(page?.hidden ?? [], findings))) return findings;
@@ -62,8 +62,7 @@ async function inspectHiddenParts(
   findings: Findings,
 ): Promise<boolean> {
   let isCarrying = false;
-  for (const [at, part] of parts.entries()) {
-    if (at % hiddenAtOnce === hiddenAtOnce - 1) await othersFirst();
+  for await (const part of inTurn(parts)) {
     for await (const text of stretchesOf(part.text)) {
       const hasSentence = inspectHidden({ ...part, text }, findings);
       isCarrying ||= hasSentence && part.kind === "attribute";
@@ -89,6 +88,13 @@ async function* stretchesOf(text: string): AsyncGenerator<string, void> {
   for (let at = 0; at === 0 || at + overlapChars < text.length; at += stretchChars - overlapChars) {
     if (at > 0) await othersFirst();
     yield text.slice(at, at + stretchChars);
+  }
+}
+
+async function* inTurn<T>(parts: readonly T[]): AsyncGenerator<T, void> {
+  for (const [at, part] of parts.entries()) {
+    if (at % partsAtOnce === partsAtOnce - 1) await othersFirst();
+    yield part;
   }
 }
 

@@ -6,7 +6,6 @@ import {
   allow,
   type Answer,
   type ApprovalGate,
-  type ApprovalQuestion,
   askPerson,
   type Decision,
   type DecisionDetails,
@@ -28,7 +27,7 @@ import { headerDisagreement, headerMismatch } from "../../protocols/mcp-headers.
 import { bodyProblem, callerOf, notRpc, transportProblem } from "./transport.ts";
 import { mayBeMcp } from "./unrecognized-rpc.ts";
 import { exactJsonOf, jsonOf } from "../../protocols/message-json.ts";
-import { type ResponseScope, filterResponse, type Removed } from "./response.ts";
+import { type ResponseScope, filterResponse, tellRemoved } from "./response.ts";
 import { idOf, malformedReason, nameOf, type Refusal } from "./malformed.ts";
 import { isAboutTools, SharedPins } from "../parsers/shared-pins.ts";
 import { inOneLine, isAcknowledgement, isEventStream, isRpc } from "./response-forms.ts";
@@ -92,12 +91,18 @@ class ToolPolicy implements Plugin {
     const scope = this.#makeScope(context, server);
     context.stateOf<ResponseScope>(this, () => scope);
     if (context.method !== "POST") return allow("transport", { server: server.name });
+    return this.#withPins(context, scope, () => this.#judgeBody(context, scope));
+  }
+
+  /** Judges by what all replicas have pinned, as far as the message is about tools. */
+  #withPins(
+    context: RequestContext,
+    scope: ResponseScope,
+    judge: () => Decision | Promise<Decision>,
+  ): Decision | Promise<Decision> {
     const pins = this.#pins;
-    if (!(pins instanceof SharedPins) || !isAboutTools(context)) {
-      return this.#judgeBody(context, scope);
-    }
-    const judge = (): Answer | Promise<Answer> => this.#judgeBody(context, scope);
-    const away = (error: unknown): Answer | Promise<Answer> => {
+    if (!(pins instanceof SharedPins) || !isAboutTools(context)) return judge();
+    const away = (error: unknown): Decision | Promise<Decision> => {
       this.#deps.count("state_away");
       return this.#config.tools.pins_when_away === "local" ? judge() : this.#refusePinless(error);
     };
@@ -172,14 +177,10 @@ class ToolPolicy implements Plugin {
     for (const message of messages) {
       const refusal = this.#judgeMessage(scope, message);
       if (refusal === undefined) continue;
-      const { reason, details, isAsked, ...denial } = refusal;
-      if (isAsked === true) {
-        if (messages.length === 1)
-          return this.#ask(context, { rule: denial.rule, reason: denial.message }, rpc);
-        const message = `${denial.message}, which is not asked for in a batch: send the calls one by one`;
-        return this.#refuse("approval_in_batch", { ...denial, message, rpc }, details);
-      }
-      return this.#refuse(reason, { ...denial, rpc }, details);
+      if (refusal.isAsked !== true) return this.#refuseMessage(refusal, rpc);
+      if (messages.length === 1) return this.#ask(context, scope, { message, refusal });
+      const why = `${refusal.message}, which is not asked for in a batch: send the calls one by one`;
+      return this.#refuseMessage({ ...refusal, reason: "approval_in_batch", message: why }, rpc);
     }
     return allow("tool_allowed", { server: scope.server.name, calls: messages.length });
   }
@@ -187,12 +188,26 @@ class ToolPolicy implements Plugin {
   /** A person decides; the caller gets a refusal as an error of JSON-RPC. */
   async #ask(
     context: RequestContext,
-    question: ApprovalQuestion,
-    rpc: RpcRefusal,
+    scope: ResponseScope,
+    asked: { readonly message: RpcMessage; readonly refusal: Refusal },
   ): Promise<Decision> {
-    const decision = await askPerson(this.#gate, context, question);
-    if (decision.action !== "deny") return decision;
-    return this.#refuse(decision.reason, { ...decision.denial, rpc }, decision.details);
+    const { rule, message: reason } = asked.refusal;
+    const { rpc } = scope;
+    const decision = await askPerson(this.#gate, context, { rule, reason });
+    if (decision.action === "deny")
+      return this.#refuse(decision.reason, { ...decision.denial, rpc }, decision.details);
+    // Somebody may have listed it otherwise while it waited.
+    return this.#withPins(context, scope, () => {
+      const again = this.#judgeMessage(scope, asked.message);
+      return again === undefined || again.isAsked === true
+        ? decision
+        : this.#refuseMessage(again, rpc);
+    });
+  }
+
+  #refuseMessage(refusal: Refusal, rpc: RpcRefusal): Decision {
+    const { reason, details, isAsked: _, ...denial } = refusal;
+    return this.#refuse(reason, { ...denial, rpc }, details);
   }
 
   /** Why one message is refused; undefined when it may go on. */
@@ -313,22 +328,8 @@ class ToolPolicy implements Plugin {
       rpc: notRpc,
       onServerRequest: (id) => this.#awaited.add(conversation, id),
       isTold: false,
-      onRemoved: (what) => this.#tellRemoved(scope, what),
+      onRemoved: (what) => tellRemoved(scope, what, this.#deps),
     };
     return scope;
-  }
-
-  /** One line per message: a server may send any number of what is taken out. */
-  #tellRemoved(scope: ResponseScope, what: Removed): void {
-    if (what.kind === "tool" && !what.isChanged) return;
-    this.#deps.count(what.kind === "tool" ? "tool_changed" : "answer_removed");
-    if (scope.isTold) return;
-    scope.isTold = true;
-    const named = what.kind === "tool" ? { tool: what.name.slice(0, 128) } : {};
-    const asked = what.kind === "request" ? { method: what.method.slice(0, 128) } : {};
-    this.#deps.log.warn(
-      { server: scope.server.name, kind: what.kind, ...named, ...asked },
-      "tool-policy: a part of an answer was not forwarded",
-    );
   }
 }

@@ -1,7 +1,8 @@
 /** What a guarded server's responses may carry: tools that the caller may use, and requests that it may be asked. */
 import { isObject, objectOf } from "../../http/json-access.ts";
 import { classifyRpc, errorResponse, type RpcId, type RpcMessage } from "../../http/json-rpc.ts";
-import type { RpcRefusal } from "../../pipeline/plugin.ts";
+import { hasOddNumber } from "../../http/strict-json.ts";
+import type { PluginDeps, RpcRefusal } from "../../pipeline/plugin.ts";
 import type { GuardedServer } from "../../policy/tools/guarded-server.ts";
 import type { Pins } from "../../policy/tools/tool-pins.ts";
 import type { ToolCaller } from "../../policy/tools/tool-rule.ts";
@@ -29,10 +30,28 @@ export interface ResponseScope {
 }
 
 /** Something that the client does not get. */
-export type Removed =
+type Removed =
   | { readonly kind: "tool"; readonly name: string; readonly isChanged: boolean }
   | { readonly kind: "request"; readonly method: string }
   | { readonly kind: "malformed" };
+
+/** One line per message: a server may send any number of what is taken out. */
+export function tellRemoved(
+  scope: ResponseScope,
+  what: Removed,
+  { count, log }: Pick<PluginDeps, "count" | "log">,
+): void {
+  if (what.kind === "tool" && !what.isChanged) return;
+  count(what.kind === "tool" ? "tool_changed" : "answer_removed");
+  if (scope.isTold) return;
+  scope.isTold = true;
+  const named = what.kind === "tool" ? { tool: what.name.slice(0, 128) } : {};
+  const asked = what.kind === "request" ? { method: what.method.slice(0, 128) } : {};
+  log.warn(
+    { server: scope.server.name, kind: what.kind, ...named, ...asked },
+    "tool-policy: a part of an answer was not forwarded",
+  );
+}
 
 /** What becomes of one body or frame of JSON-RPC: undefined passes it on as it came. */
 export type FilteredResponse = { readonly json: string | undefined } | undefined;
@@ -52,14 +71,11 @@ export function filterResponse(
   if (verdicts.every((verdict) => verdict === drop)) return { json: undefined };
   // Read again where a number would be written differently: what is not taken out must not change.
   const text = bytes.toString("utf8");
-  const whole = oddNumber.test(text) ? parseKeepingNumbers(text) : value;
+  const whole = hasOddNumber(text) ? parseKeepingNumbers(text) : value;
   const items: readonly unknown[] = Array.isArray(whole) ? whole : [whole];
   const kept = items.flatMap((item, at) => verdicts[at]?.(item) ?? []);
   return { json: JSON.stringify(Array.isArray(whole) ? kept : kept[0]) };
 }
-
-/** A number that JavaScript would write in another form; what stands in a string may look like one. */
-const oddNumber = /-0|[0-9][eE]|[0-9]{16}|\.[0-9]*0(?![0-9])|\.[0-9]{15}/;
 
 /** Makes of a message what the client gets, in a list that is empty when it gets nothing. */
 type Verdict = (item: unknown) => readonly unknown[];

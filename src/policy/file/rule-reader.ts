@@ -178,7 +178,7 @@ function readMcpRule(node: RuleNode, context: RuleContext, label: string): RpcRu
   const tool = toolNode === undefined ? undefined : readMatcher(toolNode, context.globs);
   if (toolNode !== undefined && tool === undefined) return undefined;
   if (context.strictToolNames && toolNode !== undefined) checkToolNames(toolNode, tool ?? []);
-  const selectsArguments = readSchema(node, tool);
+  const selectsArguments = readSchema(node, tool, context);
   const methodNode = node.at("method");
   if (methodNode === undefined) {
     if (!context.allowsAllMethods) {
@@ -207,12 +207,14 @@ function readMcpRule(node: RuleNode, context: RuleContext, label: string): RpcRu
 function readSchema(
   node: RuleNode,
   tool: ValueMatcher | undefined,
+  { side }: RuleContext,
 ): RpcRule["selectsArguments"] | undefined {
   const schema = node.at("schema");
   if (schema?.value === undefined) return undefined;
   if (tool === undefined) return schema.error("schema is about the arguments of a tool: name it");
   try {
     const compiled = compileArgumentSchema(schema.value);
+    if (side === "deny") return (args) => compiled.mayMatch(args);
     return (args) => compiled.objection(args) === undefined;
   } catch (error) {
     return schema.error(`is no usable JSON Schema: ${messageOf(error)}`);

@@ -6,8 +6,6 @@ export interface ArgumentPath {
   /** As the operator wrote it. */
   readonly source: string;
   readonly segments: readonly string[];
-  /** A JSON pointer takes array positions literally; a dotted path goes through every item of an array. */
-  readonly isPointer: boolean;
 }
 
 /** One value that an address leads to. */
@@ -36,7 +34,7 @@ export function parseArgumentPath(source: string): ArgumentPath {
       `"${source}" has an empty part; a name with a dot is addressed by a JSON pointer`,
     );
   }
-  return { source, segments, isPointer };
+  return { source, segments };
 }
 
 /** RFC 6901 section 4. */
@@ -46,15 +44,16 @@ function unescapePointer(part: string, source: string): string {
 }
 
 /**
- * Every value at the address. An array on the way is searched item by item, and an item that lacks the value counts
- * as missing; so does an array without items. `*` stands for every item or member.
+ * Every value at the address. A number is a position of an array; for any other name an array on the way is searched item
+ * by item, and an item that lacks the value counts as missing; so does an array without items. `*` stands for every item or
+ * member.
  */
 export function selectArguments(args: unknown, path: ArgumentPath): readonly Selected[] {
   let places: Selected[] = [{ kind: "value", value: args }];
   for (const segment of path.segments) {
     const next: Selected[] = [];
     for (const place of places) {
-      if (place.kind === "value") step(place.value, segment, path.isPointer, next);
+      if (place.kind === "value") step(place.value, segment, next);
       else next.push(place);
       if (next.length > maxSelected) return [{ kind: "ambiguous" }];
     }
@@ -63,9 +62,9 @@ export function selectArguments(args: unknown, path: ArgumentPath): readonly Sel
   return places;
 }
 
-function step(value: unknown, segment: string, isPointer: boolean, found: Selected[]): void {
+function step(value: unknown, segment: string, found: Selected[]): void {
   if (Array.isArray(value)) {
-    stepArray(value, segment, isPointer, found);
+    stepArray(value, segment, found);
     return;
   }
   if (typeof value !== "object" || value === null) {
@@ -86,12 +85,7 @@ function step(value: unknown, segment: string, isPointer: boolean, found: Select
   found.push({ kind: isNear ? "ambiguous" : "missing" });
 }
 
-function stepArray(
-  items: readonly unknown[],
-  segment: string,
-  isPointer: boolean,
-  found: Selected[],
-): void {
+function stepArray(items: readonly unknown[], segment: string, found: Selected[]): void {
   if (/^(?:0|[1-9][0-9]*)$/.test(segment)) {
     const at = Number(segment);
     found.push(at < items.length ? { kind: "value", value: items[at] } : { kind: "missing" });
@@ -101,6 +95,6 @@ function stepArray(
   for (const item of items) {
     if (found.length > maxSelected) return;
     if (segment === "*") found.push({ kind: "value", value: item });
-    else step(item, segment, isPointer, found);
+    else step(item, segment, found);
   }
 }

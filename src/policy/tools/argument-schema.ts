@@ -1,18 +1,21 @@
 /** JSON Schema 2020-12 on the arguments of a call, compiled once by ajv. */
 import { createRequire } from "node:module";
 import type { Ajv2020 } from "ajv/dist/2020.js";
-import { compileLinearPattern } from "./linear-pattern.ts";
+import { compileLinearPattern, maxPatternText } from "./linear-pattern.ts";
 
 /** A compiled schema. */
 export interface ArgumentSchema {
   /** What is wrong with the arguments, in words for the caller; undefined when nothing is. */
   objection(args: unknown): string | undefined;
+  /** Whether they match, or nobody can say: what a rule that refuses is about. */
+  mayMatch(args: unknown): boolean;
 }
 
 const dialect = "https://json-schema.org/draft/2020-12/schema";
 /** Comparing every item with every other one takes the square of their number. */
 const mostUniqueItems = 1000;
 const maxObjection = 300;
+const unclear = `the arguments have a text of more than ${maxPatternText} characters where the rule has a pattern, or are nested too deep`;
 
 /** Compiles a schema; throws an Error that says what is wrong with it and where. */
 export function compileArgumentSchema(schema: Readonly<Record<string, unknown>>): ArgumentSchema {
@@ -36,13 +39,23 @@ export function compileArgumentSchema(schema: Readonly<Record<string, unknown>>)
     code: { regExp: linearRegExp },
   });
   const validate = ajv.compile({ ...schema });
-  return {
-    objection(args) {
+  const objection = (args: unknown): string | undefined => {
+    try {
       if (validate(args)) return undefined;
-      const [error] = validate.errors ?? [];
-      if (error === undefined) return "the arguments do not match the schema of the rule";
-      const where = error.instancePath === "" ? "the arguments" : error.instancePath;
-      return `${where} ${error.message ?? "do not match"}`.slice(0, maxObjection);
+    } catch (error) {
+      if (error instanceof RangeError) return unclear;
+      throw error;
+    }
+    const [error] = validate.errors ?? [];
+    if (error === undefined) return "the arguments do not match the schema of the rule";
+    const where = error.instancePath === "" ? "the arguments" : error.instancePath;
+    return `${where} ${error.message ?? "do not match"}`.slice(0, maxObjection);
+  };
+  return {
+    objection,
+    mayMatch(args) {
+      const reason = objection(args);
+      return reason === undefined || reason === unclear;
     },
   };
 }

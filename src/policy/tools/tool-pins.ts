@@ -90,9 +90,10 @@ export class ToolPins {
 
   /** Others have these pins now. */
   told(server: string, kept: Readonly<Record<string, KeptPin>>): void {
-    for (const [key, pin] of this.#servers.get(server) ?? []) {
-      const [digest, isChanged] = kept[key] ?? [];
-      if (digest === pin.digest && isChanged === pin.isChanged) pin.isKept = true;
+    const pins = this.#servers.get(server);
+    for (const [key, [digest, isChanged]] of Object.entries(kept)) {
+      const pin = pins?.get(key);
+      if (pin?.digest === digest && pin.isChanged === isChanged) pin.isKept = true;
     }
   }
 

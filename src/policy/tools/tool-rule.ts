@@ -145,7 +145,7 @@ export class ToolRule {
             conditions.every((condition) => condition.test(selected.value, anywhere) !== "no")),
       ),
     );
-    return holds && this.#schema?.objection(args) === undefined;
+    return holds && this.#schema?.mayMatch(args) !== false;
   }
 
   /** An argument that leads to a place which is not public, where no exception names it. */

@@ -7,6 +7,7 @@
 import { ProxyError } from "../../errors.ts";
 import type { BodyBudget } from "../../http/body.ts";
 import type { BodySource } from "../../http/body-source.ts";
+import { Gathered } from "../../http/gathered.ts";
 import { parseJsonObject } from "../../http/json-access.ts";
 import { classifyRpc } from "../../http/json-rpc.ts";
 import type { LastSeen } from "../../net/stall-watch.ts";
@@ -61,7 +62,7 @@ export class HeldStream implements Downstream {
   #signs = 0;
   /** Of the response to the call, once there is a head; events are passed as they come. */
   #answer: { readonly status: number; readonly isEvents: boolean } | undefined;
-  #chunks: Buffer[] = [];
+  readonly #chunks = new Gathered();
 
   /** Undefined where the client would not understand. */
   static over(
@@ -199,7 +200,7 @@ export class HeldStream implements Downstream {
     else if (this.#answer?.isEvents === true) this.#inner.end(chunk);
     else {
       if (chunk !== undefined) this.#keep(chunk);
-      const body = Buffer.concat(this.#chunks);
+      const body = this.#chunks.takeAll();
       this.#letGo();
       this.#inner.end(this.#eventOf(this.#answer?.status ?? 0, body));
     }
@@ -262,7 +263,7 @@ export class HeldStream implements Downstream {
   }
 
   #letGo(): void {
-    this.#chunks = [];
+    this.#chunks.clear();
     this.#kept.shrinkTo(0);
   }
 

@@ -2,6 +2,7 @@
 import { ProxyError } from "../../errors.ts";
 import { type BodyBudget, decodeBody } from "../../http/body.ts";
 import { type FrameReader, frameReaderFor, shownOf, type StreamFrame } from "../../http/frames.ts";
+import { Gathered } from "../../http/gathered.ts";
 import { HeaderList } from "../../http/headers.ts";
 import { digestFields, fixedBy, forgetDigests } from "../../http/signed-fields.ts";
 import { SseReader } from "../../http/sse.ts";
@@ -66,7 +67,7 @@ export class JudgedSink implements ResponseSink {
   /** Set where no plugin that reads the body can refuse it. */
   #copy: ResponseCopy | undefined;
   #onDrained: (() => void) | undefined;
-  #chunks: Buffer[] = [];
+  readonly #chunks = new Gathered();
   /** The collected body; in a stream the unfinished frame, and the frames that wait for the client. */
   readonly #held: BudgetReservation;
   readonly #kept: HeldFrames;
@@ -230,7 +231,7 @@ export class JudgedSink implements ResponseSink {
   #release(): void {
     this.#held.close();
     this.#kept.close();
-    this.#chunks = [];
+    this.#chunks.clear();
   }
 
   async #judgeBody(trailers: Trailers): Promise<void> {
@@ -281,7 +282,7 @@ export class JudgedSink implements ResponseSink {
 
   /** The collected body without its Content-Encoding; undefined when it was refused. */
   async #clearBody(half: ResponseHalf): Promise<Buffer | undefined> {
-    const bytes = Buffer.concat(this.#chunks);
+    const bytes = this.#chunks.takeAll();
     const encoding = codingOf(half.headers);
     if (encoding === undefined) return bytes;
     const { maxBodyBytes } = this.#options;

@@ -2,6 +2,7 @@
 import { ProxyError } from "../../errors.ts";
 import type { BodyBudget } from "../../http/body.ts";
 import { type FrameReader, frameReaderFor, shownOf, type StreamFrame } from "../../http/frames.ts";
+import { Gathered } from "../../http/gathered.ts";
 import { StreamDecoder } from "../../http/stream-decoder.ts";
 import type { RequestContext, ResponseHalf } from "../../pipeline/context.ts";
 import { type Denial, passed, type ResponseVerdict } from "../../pipeline/decision.ts";
@@ -29,7 +30,7 @@ export class ResponseCopy {
   readonly #reader: FrameReader | undefined;
   #decoder: StreamDecoder | undefined;
   readonly #held: BudgetReservation;
-  #chunks: Buffer[] = [];
+  readonly #chunks = new Gathered();
   /** Bytes until the end, where the head says how many come. */
   #awaited: number | undefined;
   #isGivenUp = false;
@@ -65,7 +66,7 @@ export class ResponseCopy {
     const { pipeline, context } = this.#options;
     let verdict = await this.#show(() => this.#decoder?.end() ?? [], true);
     if (verdict.kind === "pass" && this.isWhole) {
-      if (!this.#isGivenUp) this.#half.content.load(Buffer.concat(this.#chunks));
+      if (!this.#isGivenUp) this.#half.content.load(this.#chunks.takeAll());
       verdict = await pipeline.runResponse(context, "observers");
     }
     if (verdict.kind !== "pass") return verdict;
@@ -73,7 +74,7 @@ export class ResponseCopy {
   }
 
   close(): void {
-    this.#chunks = [];
+    this.#chunks.clear();
     this.#decoder?.close();
     this.#held.close();
   }
@@ -105,7 +106,7 @@ export class ResponseCopy {
     } else if (!this.#held.take(bytes)) this.#giveUp(overBudget);
     if (this.#isGivenUp) return passed;
     if (this.#reader === undefined) {
-      this.#chunks.push(...pieces);
+      for (const piece of pieces) this.#chunks.push(piece);
       return passed;
     }
     for (const piece of pieces) {

@@ -19,6 +19,7 @@ export interface CallerSigns {
 /** How often a caller that this machine cannot identify is logged, at most. */
 const quietMs = 60_000;
 const maxQuiet = 1024;
+const noLinks: readonly string[] = [];
 
 /** Looks callers up, once per connection. */
 export class Callers {
@@ -52,7 +53,7 @@ export class Callers {
       caller,
       tls: clientTlsOf(socket),
     };
-    const links = runtime.outbound.callerLinks() ?? (this.#always ? [] : undefined);
+    const links = runtime.outbound.callerLinks() ?? (this.#always ? noLinks : undefined);
     if (links === undefined) return client;
     const known = this.#known.get(socket);
     if (known !== undefined) return { ...client, process: known };

@@ -43,6 +43,12 @@ describe("a call of JSON-RPC", () => {
       { ...call(), headers: { ...json, "Proxy-Data": "b" } },
     ],
     ["an id that is no id", call({ id: { to: "b" } })],
+    ["an id in which more has room", call({ id: "x".repeat(129) })],
+    ["a long progress token", call({}, { _meta: { progressToken: "x".repeat(129) } })],
+    [
+      "the Host of another service behind the proxy",
+      { ...call(), headers: { ...json, Host: "b" } },
+    ],
     ["a progress token that is none", call({}, { _meta: { progressToken: { to: "b" } } })],
   ])("with %s is another", (_name, shape) => {
     expect(textOf(shape)).not.toBe(textOf(call()));
@@ -63,5 +69,10 @@ describe("a call of JSON-RPC", () => {
     });
     expect(textOf(amount("9007199254740993"))).not.toBe(textOf(amount("9007199254740992")));
     expect(textOf(amount("1e2"))).not.toBe(textOf(amount("100")));
+    expect(textOf(amount("123456789012.34567"))).not.toBe(textOf(amount("123456789012.34568")));
+  });
+
+  test("a long text in it is no fault", () => {
+    expect(textOf(call({}, { arguments: { said: "x".repeat(9_000_000) } }))).toContain("calls ");
   });
 });

@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { AwsEventStreamReader } from "../../../src/http/aws-event-stream.ts";
 import { awsEvent, awsMessage } from "../../support/aws-event-stream.ts";
 import { record } from "../../support/inference-bench.ts";
@@ -18,6 +18,19 @@ test("messages that arrive byte by byte come out whole, with their bytes", () =>
   ]);
   expect(Buffer.concat(events.map(({ raw }) => raw))).toEqual(Buffer.concat([one, two]));
   expect(reader.end()).toEqual([]);
+});
+
+test("bytes that come one by one behind a long beginning cost no more than themselves", () => {
+  const reader = new AwsEventStreamReader({ limitBytes: 8_000_000 });
+  const long = awsEvent("long", { text: "x".repeat(4_000_000) });
+  const begun = long.length - 5_000;
+  expect(reader.push(long.subarray(0, begun))).toEqual([]);
+  const copied = vi.spyOn(Buffer, "concat");
+  onTestFinished(() => copied.mockRestore());
+  for (let at = begun; at < begun + 100; at += 1) reader.push(long.subarray(at, at + 1));
+  const parts = copied.mock.calls.flatMap(([list]) => list);
+  expect(parts.filter(({ length }) => length > 1_000_000)).toEqual([]);
+  expect(reader.push(long.subarray(begun + 100))).toHaveLength(1);
 });
 
 test("a message that is damaged anywhere is a fault", () => {

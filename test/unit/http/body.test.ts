@@ -52,6 +52,18 @@ describe("readBounded", () => {
     expect(budget.usedBytes).toBe(0);
   });
 
+  test("holds as much as it counts, where bytes come one by one", async () => {
+    const one = Buffer.from("x");
+    const stream = new PassThrough({ objectMode: true, highWaterMark: 30_000 });
+    for (let at = 0; at < 20_000; at += 1) stream.write(one);
+    const outcome = await readBounded(new ReadableSource(stream), {
+      ...limits(15_000, new BodyBudget(20_000)),
+    });
+    if (outcome.kind !== "too-large") throw new Error(outcome.kind);
+    expect(Buffer.concat(outcome.chunks)).toHaveLength(15_001);
+    expect(outcome.chunks.length).toBeLessThan(10);
+  });
+
   test("stops when its signal fires, before and after it began", async () => {
     const stream = new PassThrough();
     stream.write("x");

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { parseStrictJson } from "../../../src/http/strict-json.ts";
+import { hasOddNumber, parseStrictJson } from "../../../src/http/strict-json.ts";
 
 describe("parseStrictJson", () => {
   test.each([
@@ -54,6 +54,21 @@ describe("parseStrictJson", () => {
     expect(Object.keys(value ?? {})).toEqual(["__proto__"]);
     expect(Object.getPrototypeOf(value)).toBe(Object.prototype);
   });
+});
+
+test("numbers that would be written otherwise are known, and no others", () => {
+  for (const odd of [
+    "1.0",
+    "-0",
+    "1e2",
+    "1E400",
+    "0.10",
+    "0.0000001",
+    "9007199254740993",
+    "1234567890.12345678",
+  ])
+    expect(hasOddNumber(`{"1.0":[true,${odd}]}`), odd).toBe(true);
+  fc.assert(fc.property(fc.jsonValue(), (value) => !hasOddNumber(JSON.stringify(value))));
 });
 
 test("says what is wrong, and never what it read", () => {

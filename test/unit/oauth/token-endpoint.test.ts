@@ -220,6 +220,17 @@ describe("another attempt", () => {
     expect(idp.tokenCalls).toHaveLength(3);
   });
 
+  test("is made no more often where the endpoint wanted another secret in between", async () => {
+    const fault = { status: 502, body: "" };
+    const refusal = { status: 401, body: { error: "invalid_client" } };
+    idp.tokenReplies.push(fault, fault, refusal, ...Array.from({ length: 9 }, () => fault));
+    const current = async (): Promise<Secret> => new Secret("my-secret");
+    const renewed = { ...client, clientSecret: { current, another: async () => true } };
+    const answer = await endpoint().request(idp.tokenUrl, renewed, exchange);
+    expect(answer).toEqual({ kind: "unavailable", reason: "answered 502" });
+    expect(idp.tokenCalls).toHaveLength(4);
+  });
+
   test("TX-03 is not made when the deadline has passed with an endpoint that hangs", async () => {
     idp.tokenReplies.push("hang");
     const answer = await endpoint(50).request(idp.tokenUrl, client, exchange);

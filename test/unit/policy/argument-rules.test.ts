@@ -60,6 +60,17 @@ describe("a schema beside a tool", () => {
     expect(effectOf([all], undefined, [weather])).toBe("deny");
   });
 
+  test("is on the safe side with a text that is too long for its pattern", () => {
+    const all = { method: "tools/call", tool: "weather" };
+    const patterned = {
+      ...all,
+      schema: { properties: { city: { type: "string", pattern: "O" } } },
+    };
+    const args = { city: "a".repeat(65_537) };
+    expect(effectOf([patterned], args)).toBe("deny");
+    expect(effectOf([all], args, [patterned])).toBe("deny");
+  });
+
   test.each([
     [{ method: "tools/list", schema: city }, "name it"],
     [{ method: "tools/call", tool: "weather", schema: { type: "no" } }, "no usable JSON Schema"],

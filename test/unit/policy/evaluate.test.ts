@@ -4,7 +4,7 @@ import type { PolicyDecision } from "../../../src/policy/decision.ts";
 import { readPolicyDocument } from "../../../src/policy/file/document.ts";
 import type { Dialect } from "../../../src/policy/endpoint.ts";
 import { evaluateConnect, evaluateRequest } from "../../../src/policy/evaluate.ts";
-import { parseQuery, type RequestFacts } from "../../../src/policy/request-facts.ts";
+import { parseQuery, type RequestFacts, type RpcCall } from "../../../src/policy/request-facts.ts";
 import { PolicyRules } from "../../../src/policy/rules.ts";
 
 const curl = "/usr/bin/curl";
@@ -217,6 +217,54 @@ describe("a request", () => {
     expect(call("read_a ").code).toBe("protocol-error");
     expect(call().code).toBe("not-permitted");
   });
+
+  test.each(["audit", "enforce"])("of a batch is not asked about under %s, but refused", (mode) => {
+    const mcp = { ...rest, protocol: "mcp", mcp: { allow_all_known_mcp_methods: true } };
+    const asking = {
+      ...mcp,
+      enforcement: mode,
+      rules: [{ ask: { method: "tools/call", tool: "pay" } }],
+    };
+    const rules = compile({ api: { endpoints: [asking], binaries } });
+    const pay = { method: "tools/call", tool: "pay" };
+    const post = (calls: readonly RpcCall[]): PolicyDecision =>
+      ask(rules, { method: "POST", rpc: { calls } });
+    expect(post([pay])).toMatchObject({ effect: "ask", code: "approval-of-request" });
+    expect(post([pay, { method: "ping" }])).toMatchObject({ effect: "deny", code: "deny-rule" });
+  });
+
+  test("on a host that a person decides on is asked about, also where a rule would only record it", () => {
+    const rules = compile({
+      a: { endpoints: [{ host: "api.example.com", port: 443, enforcement: "ask" }], binaries },
+      b: { endpoints: [{ ...rest, enforcement: "audit", access: "read-only" }], binaries },
+    });
+    const asked = { effect: "ask", code: "approval-of-host" };
+    expect(ask(rules, {})).toMatchObject(asked);
+    const violation = ask(rules, { method: "DELETE" });
+    expect(violation).toMatchObject({ ...asked, audited: { code: "not-permitted", entry: "b" } });
+  });
+
+  test.each<[string, object, RequestFacts["rpc"], RequestFacts["graphql"]]>([
+    ["mcp", { deny_rules: [{ tool: "x" }] }, { calls: [], error: "no JSON" }, undefined],
+    ["mcp", { deny_rules: [{ tool: "x" }] }, undefined, undefined],
+    ["mcp", { rules: [{ ask: { tool: "x" } }] }, undefined, undefined],
+    ["graphql", { access: "read-only" }, undefined, { operations: [], error: "no JSON" }],
+    ["graphql", { access: "read-only" }, undefined, undefined],
+  ])(
+    "that %s rules %j cannot read is not let through by another endpoint",
+    (protocol, own, rpc, graphql) => {
+      const judging = {
+        ...rest,
+        protocol,
+        ...own,
+        ...(protocol === "mcp" ? { mcp: { allow_all_known_mcp_methods: true } } : {}),
+      };
+      const open = { ...rest, path: "/v1/**", access: "full" };
+      const rules = compile({ api: { endpoints: [judging, open], binaries } });
+      const read = { ...(rpc && { rpc }), ...(graphql && { graphql }) };
+      expect(ask(rules, { method: "POST", path: "/v1/x", ...read }).effect).not.toBe("allow");
+    },
+  );
 
   test("to an MCP endpoint that allows all methods is narrowed once a rule names tools", () => {
     const mcp = {

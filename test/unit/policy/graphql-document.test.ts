@@ -18,6 +18,7 @@ describe("the operation of a GraphQL document", () => {
     ],
     ["{ ...F } fragment F on Query { a ...F }", "query", ["a"]],
     ['# mutation { x }\n{ a(s: """ } mutation { \\""" """) }', "query", ["a"]],
+    ["{ a(constructor: toString) }", "query", ["a"]],
     ["\uFEFF{ query: mutation fragment on }", "query", ["mutation", "fragment", "on"]],
   ])("%s", (text, operationType, fields) => {
     expect(readGraphqlDocument(text).operation).toMatchObject({ operationType, fields });

@@ -169,6 +169,20 @@ test("a closed source asks nobody and has no timers", async () => {
   expect(told.at(-1)).toBe("closed");
 });
 
+test("a source that is closed while another thread fetches tells of nothing any more", async () => {
+  const store = new MemoryStore({ maxBytes: 65_536 });
+  const [one, other] = [0, 1].map(() => bench(new OnceForAll(store, "secrets")));
+  const fetched = Promise.withResolvers<Fetched>();
+  if (one !== undefined) one.provider.next = () => fetched.promise;
+  one?.source.begin();
+  other?.source.begin();
+  await other?.timers.advance(1);
+  other?.source.close();
+  fetched.resolve({ value: new Secret("late"), expiresAt: 10_000_000 });
+  await other?.timers.advance(60 * minute);
+  expect([one?.told, other?.told, other?.calls]).toEqual([["fetched"], ["closed"], []]);
+});
+
 test("threads fetch once between them, and share a failure too", async () => {
   const store = new MemoryStore({ maxBytes: 65_536 });
   const [one, other] = [0, 1].map(() => bench(new OnceForAll(store, "secrets")));

@@ -8,6 +8,7 @@ import { RedisStore } from "../../../src/state/redis-store.ts";
 import { TestAuthority } from "../../support/certs.ts";
 import { eventually } from "../../support/eventually.ts";
 import { freePort } from "../../support/free-port.ts";
+import { TcpOrigin } from "../../support/origin.ts";
 import { hasRedis, RedisServer } from "../../support/redis.ts";
 import { redisPlace } from "../../support/redis-place.ts";
 
@@ -48,6 +49,17 @@ const codeOf = async (call: Promise<unknown>): Promise<string> =>
     () => "none",
     (error: unknown) => (error instanceof ProxyError ? error.code : String(error)),
   );
+
+test("a store that is closed before it is open connects to nobody", async () => {
+  const server = await TcpOrigin.start(() => undefined);
+  closing.push(() => server.close());
+  const place = redisPlace(`redis://127.0.0.1:${server.port}`);
+  const store = new RedisStore({ place, prefix: "t:", timeoutMs: 100 });
+  const opening = store.open();
+  await store.close();
+  await opening;
+  expect(server.connections).toHaveLength(0);
+});
 
 describe.skipIf(!hasRedis)("a store in Redis", () => {
   test("a server that is killed is away, and one that comes back is used again", async () => {

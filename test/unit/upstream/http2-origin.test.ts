@@ -1,10 +1,13 @@
 /** HTTP/2 to an origin: every byte of a response, streams that were not processed, and the origin's own limit. */
+import http2, { type ServerHttp2Stream } from "node:http2";
+import type { AddressInfo } from "node:net";
 import tls from "node:tls";
-import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { ProxyError } from "../../../src/errors.ts";
 import { Http2Origin } from "../../../src/upstream/http2-origin.ts";
 import type { BodySink } from "../../../src/http/body-source.ts";
 import type { RequestControl } from "../../../src/http/response-handler.ts";
+import type { Stallable } from "../../../src/net/stall-watch.ts";
 import type { OutgoingRequest, StreamedBody } from "../../../src/upstream/upstream.ts";
 import { type ServerCertificate, TestAuthority } from "../../support/certs.ts";
 import { permitFor } from "../../support/permit.ts";
@@ -49,17 +52,38 @@ function response(stream: number): Buffer {
 interface Bench {
   readonly client: Http2Origin;
   readonly origin: ScriptedOrigin;
+  /** Streams whose time is watched. */
+  readonly watched: Map<number, Stallable>;
 }
 
 async function bench(script: Script, responseTimeoutMs = 10_000): Promise<Bench> {
   const origin = await scriptedHttp2(certificate, script);
-  const { port } = origin;
-  const client = new Http2Origin({
+  const watched = new Map<number, Stallable>();
+  const client = clientOf(origin.port, { watched, responseTimeoutMs });
+  onTestFinished(() => {
+    client.destroy();
+    origin.close();
+  });
+  return { client, origin, watched };
+}
+
+function clientOf(
+  port: number,
+  { watched = new Map<number, Stallable>(), responseTimeoutMs = 10_000 } = {},
+): Http2Origin {
+  let slots = 0;
+  const add = (stream: Stallable): number => {
+    watched.set((slots += 1), stream);
+    return slots;
+  };
+  return new Http2Origin({
+    watch: { add, delete: (slot) => watched.delete(slot) },
     authority: `origin.test:${port}`,
     connectTimeoutMs: 10_000,
     responseTimeoutMs,
-    streamIdleTimeoutMs: 10_000,
+    streamIdleTimeoutMs: 5_000,
     idleTimeoutMs: 10_000,
+    maxHeaderBytes: 65_536,
     open: () =>
       new Promise((resolve, reject) => {
         const host = { host: "127.0.0.1", port, servername: "origin.test" };
@@ -70,11 +94,6 @@ async function bench(script: Script, responseTimeoutMs = 10_000): Promise<Bench>
         socket.once("error", reject);
       }),
   });
-  onTestFinished(() => {
-    client.destroy();
-    origin.close();
-  });
-  return { client, origin };
 }
 
 /** What one request came to. */
@@ -85,11 +104,19 @@ interface Outcome {
   readonly status: number;
 }
 
-/** Sends a request; `started` hears of its control first. */
+/** What is special about a request. */
+interface Asking {
+  readonly headers?: string[];
+  /** Hears of its control first. */
+  readonly started?: (control: RequestControl) => void;
+  readonly answered?: () => void;
+}
+
+/** Sends a request. */
 function ask(
   client: Http2Origin,
   body: OutgoingRequest["body"],
-  started?: (control: RequestControl) => void,
+  { headers = [], started, answered }: Asking = {},
 ): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     let order = "";
@@ -97,7 +124,7 @@ function ask(
     let status = 0;
     client.dispatch(
       permit,
-      { method: body === null ? "GET" : "POST", path: "/", headers: [], body, needsHttp2: true },
+      { method: body === null ? "GET" : "POST", path: "/", headers, body, needsHttp2: true },
       {
         onRequestStart: (control) => started?.(control),
         onResponseStarted: () => undefined,
@@ -106,6 +133,7 @@ function ask(
         onResponseStart: (_control, code) => {
           order += "h";
           status = code;
+          answered?.();
         },
         onResponseData: (_control, chunk) => {
           order += "d";
@@ -313,7 +341,8 @@ describe("an origin's limit of concurrent streams", () => {
       return () => undefined;
     }, 50);
     await expect(ask(client, null).catch(codeOf)).resolves.toBe("upstream.timeout");
-    expect(origin.connections).toHaveLength(1);
+    // A busy machine may not have accepted the first yet.
+    expect(origin.connections.length).toBeLessThan(2);
   });
 
   test("that rises lets those go on that wait", async () => {
@@ -335,7 +364,7 @@ describe("an origin's limit of concurrent streams", () => {
     });
     const reason = new Error("left");
     await expect(
-      ask(client, null, (control) => setImmediate(() => control.abort(reason))),
+      ask(client, null, { started: (control) => setImmediate(() => control.abort(reason)) }),
     ).rejects.toBe(reason);
   });
 
@@ -346,7 +375,7 @@ describe("an origin's limit of concurrent streams", () => {
     });
     const controls: RequestControl[] = [];
     const waiting = Array.from({ length: 1_000 }, () =>
-      ask(client, null, (control) => controls.push(control)),
+      ask(client, null, { started: (control) => controls.push(control) }),
     );
     await expect(ask(client, null)).rejects.toMatchObject({
       code: "proxy.overloaded",
@@ -363,3 +392,142 @@ test("an origin that never greets ends a request in time", async () => {
   const { client } = await bench(() => () => undefined, 50);
   await expect(ask(client, null).catch(codeOf)).resolves.toBe("upstream.timeout");
 });
+
+describe("a silence", () => {
+  const head = frame(frameType.headers, flag.endHeaders, 1, block([[":status", "200"]]));
+
+  test("of the origin ends a request, also behind a pause of its reader, and never during one", async () => {
+    const { client, watched } = await bench((connection) => {
+      connection.settings();
+      return (next) => {
+        if (endsRequest(next)) connection.socket.write(head);
+      };
+    });
+    const begun = Promise.withResolvers<RequestControl>();
+    const answered = Promise.withResolvers<void>();
+    const asked = { started: begun.resolve, answered: answered.resolve };
+    const failed = ask(client, null, asked).catch(codeOf);
+    const control = await begun.promise;
+    await answered.promise;
+    const limit = (): number | undefined => watched.get(1)?.stallLimitMs();
+    expect(limit()).toBe(5_000);
+    control.pause();
+    expect(limit()).toBe(0);
+    control.resume();
+    expect(limit()).toBe(5_000);
+    watched.get(1)?.onStall();
+    await expect(failed).resolves.toBe("upstream.timeout");
+    await vi.waitFor(() => expect(watched.size).toBe(0));
+  });
+
+  test("of the client while it uploads is not the origin's", async () => {
+    const { client, watched } = await bench((connection) => {
+      connection.settings();
+      return (next) => {
+        if (next.type === frameType.data) reached.resolve();
+      };
+    });
+    const reached = Promise.withResolvers<void>();
+    const open = Promise.withResolvers<BodySink>();
+    const body = { ...streamed([], false), open: (sink: BodySink) => open.resolve(sink) };
+    const asked = ask(client, body).catch(codeOf);
+    const sink = await open.promise;
+    const stream = watched.get(1);
+    const before = stream?.progress();
+    sink.data(Buffer.from("x"));
+    await reached.promise;
+    expect(stream?.progress()).not.toBe(before);
+    expect(stream?.stallLimitMs()).toBe(0);
+    sink.end();
+    expect(stream?.stallLimitMs()).toBe(10_000);
+    stream?.onStall();
+    await expect(asked).resolves.toBe("upstream.timeout");
+  });
+});
+
+test("a body that breaks off ends its request with its own error, and the origin is told", async () => {
+  const told = Promise.withResolvers<Buffer>();
+  const { client } = await bench((connection) => {
+    connection.settings();
+    return (next) => {
+      if (next.type === frameType.rstStream) told.resolve(next.payload);
+    };
+  });
+  const error = new Error("a chunk that is none");
+  const body = { ...streamed([], false), open: (sink: BodySink) => sink.fail(error) };
+  await expect(ask(client, body)).rejects.toBe(error);
+  expect((await told.promise).readUInt32BE()).toBe(8);
+});
+
+describe("the fields of a request", () => {
+  test("reach the origin as they are, repeated ones and those that objects inherit too", async () => {
+    const seen = Promise.withResolvers<string[]>();
+    const client = await clientOfNode((stream, raw) => {
+      seen.resolve(raw);
+      stream.respond({ ":status": 200 }, { endStream: true });
+    });
+    const fields = ["user-agent", "one", "user-agent", "two", "constructor", "x", "__proto__", "y"];
+    await ask(client, null, { headers: ["Host", "other.test", ...fields] });
+    const raw = await seen.promise;
+    expect(raw.slice(8)).toEqual(fields);
+    expect(raw[raw.indexOf(":authority") + 1]).toBe("other.test");
+  });
+
+  test("that HTTP/2 cannot carry fail their own request, and take up no place", async () => {
+    const { client, origin } = await bench((connection) => {
+      connection.settings(1);
+      return (next) => {
+        if (endsRequest(next)) connection.respond(next.stream);
+      };
+    });
+    const bad = { headers: ["te", "gzip"] };
+    await expect(ask(client, null, bad)).rejects.toMatchObject({ kind: "unsendable" });
+    await expect(ask(client, null, bad)).rejects.toMatchObject({ kind: "unsendable" });
+    await expect(ask(client, null)).resolves.toMatchObject({ status: 200 });
+    expect(origin.connections).toHaveLength(1);
+  });
+});
+
+describe("what one session carries", () => {
+  test("a response of as many fields as over HTTP/1.1", async () => {
+    const many = Array.from({ length: 300 }, (_, at) => [`x-${at}`, "v"]);
+    const client = await clientOfNode((stream) => {
+      stream.respond({ ...Object.fromEntries(many), ":status": 200 }, { endStream: true });
+    });
+    await expect(ask(client, null)).resolves.toMatchObject({ status: 200 });
+  });
+
+  test("bodies that are held whole, at once", async () => {
+    const open: ServerHttp2Stream[] = [];
+    const client = await clientOfNode((stream) => {
+      open.push(stream);
+      if (open.length < 20) return;
+      for (const one of open)
+        one.resume().on("end", () => one.respond({ ":status": 200 }, { endStream: true }));
+    });
+    const body = Buffer.alloc(1_000_000);
+    const all = await Promise.all(Array.from({ length: 20 }, () => ask(client, body)));
+    expect(all.every(({ status }) => status === 200)).toBe(true);
+  });
+});
+
+/** A client of an origin that is Node's own. */
+async function clientOfNode(
+  onStream: (stream: ServerHttp2Stream, raw: string[]) => void,
+): Promise<Http2Origin> {
+  const server = http2.createSecureServer({ ...certificate, strictSingleValueFields: false });
+  server.on(
+    "stream",
+    (stream: ServerHttp2Stream, _fields: unknown, _flags: unknown, raw: string[]) => {
+      stream.on("error", () => undefined);
+      onStream(stream, raw);
+    },
+  );
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const client = clientOf((server.address() as AddressInfo).port);
+  onTestFinished(() => {
+    client.destroy();
+    server.close();
+  });
+  return client;
+}

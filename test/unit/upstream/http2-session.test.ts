@@ -17,6 +17,7 @@ test("it is closed once it is idle, also where the time went by while a stream w
     scheme: "http",
     connectTimeoutMs: 10_000,
     idleTimeoutMs: 50,
+    maxHeaderBytes: 65_536,
   });
   const stream = opened.request({ ":path": "/" }, true);
   stream.on("error", () => undefined);

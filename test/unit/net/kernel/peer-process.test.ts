@@ -229,6 +229,25 @@ describe("the process of a connection", () => {
     expect(peer).toMatchObject({ executable: python, aliases: [join(folder, "python")] });
   });
 
+  test("is known by a link that was not there when it was looked for before", async () => {
+    const python = executable("python3.12");
+    const root = fakeProc(ours, [{ pid: 10, exe: python, sockets: [22_222] }]);
+    const peers = new PeerProcesses({ procRoot: root });
+    const link = join(folder, "python");
+    expect(await peers.resolve(tuple, [link])).toMatchObject({ aliases: [] });
+    symlinkSync(python, link);
+    expect(await peers.resolve(tuple, [link])).toMatchObject({ aliases: [link] });
+  });
+
+  test("has a result of its own for each of its connections, also of those made at once", async () => {
+    const root = fakeProc(ours, [{ pid: 10, exe: join(folder, "gone"), sockets: [22_222] }]);
+    const peers = new PeerProcesses({ procRoot: root });
+    const found = await Promise.all(Array.from({ length: 6 }, () => peers.resolve(tuple)));
+    const isUnreadable = expect.objectContaining({ reason: "unreadable-executable", pid: 10 });
+    expect(found).toEqual(Array.from({ length: 6 }, () => isUnreadable));
+    expect(new Set(found).size).toBe(6);
+  });
+
   test("is refused once its executable is another one than at first", async () => {
     const exe = executable("tool", "original content");
     const root = fakeProc(ours, [{ pid: 10, exe, sockets: [22_222] }]);

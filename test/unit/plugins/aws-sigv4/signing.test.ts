@@ -1,5 +1,5 @@
 /** The figures of the AWS documentation and of its public test suite, and the parts that make them. */
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { BodyBudget } from "../../../../src/http/body.ts";
 import { HeaderList } from "../../../../src/http/headers.ts";
 import {
@@ -9,7 +9,11 @@ import {
   readTarget,
 } from "../../../../src/plugins/aws-sigv4/canonical.ts";
 import { readClaim } from "../../../../src/plugins/aws-sigv4/claim.ts";
-import { ChunkResigner, resignedWhole } from "../../../../src/plugins/aws-sigv4/chunked-body.ts";
+import {
+  ChunkResigner,
+  ResignedBody,
+  resignedWhole,
+} from "../../../../src/plugins/aws-sigv4/chunked-body.ts";
 import { endpointOf, scopeFault, serviceOf } from "../../../../src/plugins/aws-sigv4/endpoint.ts";
 import { profileOf } from "../../../../src/plugins/aws-sigv4/shared-file.ts";
 import {
@@ -181,14 +185,20 @@ describe("signed chunks, as the documentation of S3 has them", () => {
       { ...terms, from: { ...to, seed: "0".repeat(64) } },
     ],
     ["more than the budget has", whole, /max_buffered/, { ...terms, budget: new BodyBudget(9) }],
-  ] as const)("%s: refused", (_name, body, why, other = terms) => {
-    const resigner = new ChunkResigner(other);
-    expect(() => {
-      resigner.push(body);
-      resigner.end();
-    }).toThrow(why);
-    resigner.close();
+  ] as const)("%s: refused, and nothing stays held", (_name, body, why, other = terms) => {
+    expect(() => resignedWhole(body, other)).toThrow(why);
+    expect(other.budget.usedBytes).toBe(0);
+  });
+
+  test("let go of what is held, and of their source, when nobody reads on", () => {
+    const close = vi.fn<() => void>();
+    const source = { isComplete: false, open: vi.fn(), resume: vi.fn(), detach: vi.fn(), close };
+    const body = new ResignedBody(source, terms);
+    body.data(whole.subarray(0, 4_096));
+    expect(budget.usedBytes).toBe(65_536);
+    body.close();
     expect(budget.usedBytes).toBe(0);
+    expect(close).toHaveBeenCalledOnce();
   });
 });
 

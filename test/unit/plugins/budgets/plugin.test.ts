@@ -70,6 +70,14 @@ test("subject and session are those that the message follows from, and nobody's 
   expect(skipping.placeOf(new Subject(context, undefined, undefined), 0)).toBeUndefined();
 });
 
+test("a call that nobody could read is refused where the limit counts the host, whatever its models", async () => {
+  const limit = { ...request, unit: "tokens", hosts: ["a.example"], models: ["gpt-*"] };
+  const plugin = made([limit]);
+  const unread = (to: string) => message({ path: "/v1/chat/completions", method: "POST", to });
+  expect(await said(plugin, unread("a.example:80"))).toBe("call_unread");
+  expect(await said(plugin, unread("b.example:80"))).toBeUndefined();
+});
+
 test("what the request bounds is reserved, and what calls took is expected of the next ones", async () => {
   const bench = new PluginBench();
   const plugin = made([{ ...request, unit: "tokens", limit: 10_000 }], bench, { wait: "0s" });

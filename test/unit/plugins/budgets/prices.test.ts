@@ -29,6 +29,17 @@ test.each(["gpt-5-grand", "gpt-4o-audio-preview", "o3-deep-research", "mine", ""
   },
 );
 
+test.each(["v1:0", "v1:123", "v12:20250929", "v1:1234567890", "v1:0-latest", "v1:123:001"])(
+  "%s is a version, and does not make it another model",
+  (version) => expect(table.knows(`gpt-4o-${version}`)).toBe(true),
+);
+
+test("a name of many versions that is none of a model is read in one way", () => {
+  const begun = performance.now();
+  expect(table.knows(`gpt-4o${"-v0:123".repeat(24)}!`)).toBe(false);
+  expect(performance.now() - begun).toBeLessThan(1_000);
+});
+
 test("tokens of the cache have their own prices", () => {
   const usage = { promptTokens: 3_000, cacheReadTokens: 1_000, cacheWriteTokens: 1_000 };
   expect(table.nanosOf("claude-sonnet-4", usage)).toBe((3 + 0.3 + 3.75) * 1e6);

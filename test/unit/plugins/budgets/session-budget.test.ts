@@ -48,6 +48,19 @@ async function said(plugin: Plugin): Promise<string | undefined> {
 
 const approval = { status: 200, body: '{"action":"approve"}' };
 
+test("a session in use is as old as it is, however short it is remembered", async () => {
+  const bench = new PluginBench();
+  const plugin = made(bench, { on_exceed: "deny", max_calls: 0, max_duration_seconds: 7_200 });
+  for (let seconds = 0; seconds < 7_200; seconds += 1_800) {
+    expect(await said(plugin)).toBe("within_budget");
+    bench.clock.advance(1_800_000);
+  }
+  expect(await said(plugin)).toBe("budget_exceeded");
+  // Twice as long as it is remembered after its last use.
+  bench.clock.advance(14_400_000);
+  expect(await said(plugin)).toBe("within_budget");
+});
+
 describe("an approval", () => {
   test.each([
     ["5m by default", {}, 300_000],

@@ -72,3 +72,28 @@ describe("credential_fields", () => {
     );
   });
 });
+
+describe("larger_bodies: stream", () => {
+  test.each([1_000, 100_000])("a number is one outside of texts only, in pieces of %i", (size) => {
+    const redacting = { detectors: ["cards"], action: "redact" };
+    const config = { larger_bodies: "stream", default: redacting };
+    const plugin = new PluginBench().create(dlp, config);
+    const judge = plugin.judgeStream?.(message({ headers: json, body: "" }));
+    const card = 4_111_111_111_111_111;
+    const long = "a[1, ".repeat(10_000);
+    const said = [`it is: ${card}, again`, `[${card}]`, `a": ${card}, "`];
+    const body = JSON.stringify({ long, said, card, list: [card] });
+    const passed: Buffer[] = [];
+    for (let at = 0; at < body.length; at += size) {
+      const piece = Buffer.from(body.slice(at, at + size));
+      passed.push(...(judge?.push(piece, at + size >= body.length).passed ?? []));
+    }
+    const mask = "[redacted:cards]";
+    expect(JSON.parse(Buffer.concat(passed).toString())).toEqual({
+      long,
+      said: said.map((text) => text.replace(String(card), mask)),
+      card: mask,
+      list: [mask],
+    });
+  });
+});

@@ -1,5 +1,5 @@
 import { Cancellation } from "../../../../src/pipeline/cancellation.ts";
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -365,6 +365,26 @@ describe("bodies", () => {
     expect((await ask(plugin, "request", { method: "POST", body })).action).toBe(action);
   });
 
+  test("of MCP: a name with NUL, which every pattern would miss, is refused", async () => {
+    const endpoint = {
+      ...rest,
+      protocol: "mcp",
+      mcp: { strict_tool_names: false, allow_all_known_mcp_methods: true },
+      deny_rules: [{ tool: "drop_*" }, { method: "tools/drop_*" }],
+    };
+    const plugin = bench.create(egressPolicy, {
+      network_policies: { api: { endpoints: [endpoint] } },
+    });
+    const action = async (body: unknown): Promise<string> =>
+      (await ask(plugin, "request", { method: "POST", body })).action;
+    const method = (name: string) => ({ jsonrpc: "2.0", id: 1, method: name });
+    for (const name of ["drop_a", "drop_a\0"]) {
+      expect(await action(call(name))).toBe("deny");
+      expect(await action(method(`tools/${name}`))).toBe("deny");
+    }
+    expect(await action(call("some tool"))).toBe("allow");
+  });
+
   test("of MCP: the stream of server messages, and a body that nobody read", async () => {
     const plugin = bench.create(egressPolicy, mcp);
     expect(
@@ -445,6 +465,11 @@ describe("bodies", () => {
     [
       "operations in both places",
       { method: "POST", path: "/?query=mutation%7Bx%7D", body: { query: "{ viewer }" } },
+      "deny",
+    ],
+    [
+      "a registered query by GET, and another one in its body",
+      { path: "/graphql?id=abc", body: { query: "mutation { x }" } },
       "deny",
     ],
     ["extensions that are no JSON", { path: "/graphql?query=%7Bviewer%7D&extensions=%7B" }, "deny"],
@@ -570,7 +595,9 @@ describe("a policy file", () => {
   });
 
   test("that vanishes keeps the last good policy and makes the proxy not ready after a time", async () => {
-    writeFileSync(path(), fileOf("a.example.com"));
+    const mounted = join(folder, "mounted");
+    writeFileSync(mounted, fileOf("a.example.com"));
+    symlinkSync(mounted, path());
     const plugin = bench.create(egressPolicy, { policy_file: path(), missing_after: "10s" });
     rmSync(path());
     bench.clock.advance(2000);
@@ -578,10 +605,16 @@ describe("a policy file", () => {
     expect((await ask(plugin, "connect", { to: "a.example.com:443" })).action).toBe("allow");
     bench.clock.advance(10_000);
     expect(plugin.ready?.()).toContain("missing for 10 s");
-    writeFileSync(join(folder, "new"), fileOf("a.example.com"));
-    renameSync(join(folder, "new"), path());
+    // The very same file, by another link.
+    symlinkSync(mounted, path());
     bench.clock.advance(2000);
     expect(plugin.ready?.()).toBe(true);
+    rmSync(path());
+    bench.clock.advance(2000);
+    expect(plugin.ready?.()).toBe(true);
+    writeFileSync(path(), "no policy");
+    bench.clock.advance(20_000);
+    expect(plugin.ready?.(), "it is there, and the last good one stays").toBe(true);
   });
 
   test("that cannot be read refuses the start, with every problem and its place", () => {
@@ -665,6 +698,21 @@ test.each([
   const upgrade = contextOf("request", { ...shape, upgrade: "websocket" });
   expect(plugin.needsMessages?.(upgrade)).toBe(isRead);
   expect(plugin.needsMessages?.(contextOf("request", shape))).toBe(false);
+});
+
+test("messages that are let through and recorded leave the addresses as the upgrade limited them", async () => {
+  const socket = { host: "ws.example.com", port: 443, protocol: "websocket", access: "read-only" };
+  const endpoint = { ...socket, enforcement: "audit", allowed_ips: ["10.0.0.0/8"] };
+  const policies = { network_policies: { a: { endpoints: [endpoint] } } };
+  const plugin = bench.create(egressPolicy, policies);
+  const upgrade = contextOf("request", { to: "ws.example.com:443", upgrade: "websocket" });
+  await plugin.onRequest?.(upgrade);
+  for (let at = 0; at < 3; at += 1) {
+    const data = Buffer.from("hello");
+    const decision = await plugin.onMessage?.(upgrade, { kind: "text", data });
+    expect(decision).toMatchObject({ reason: "policy_audited" });
+  }
+  expect(upgrade.addressLimits).toHaveLength(1);
 });
 
 test("a configuration without any policy, or with one that is wrong, is refused", () => {

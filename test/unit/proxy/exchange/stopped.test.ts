@@ -61,11 +61,13 @@ function portOf(proxy: EmbeddedProxy, name: keyof EmbeddedProxy["address"]): Pro
 /** The first event of the response to a request that is not over before it. */
 async function ended(proxy: EmbeddedProxy, work: () => unknown): Promise<ProxyEvent> {
   const events = proxy.events[Symbol.asyncIterator]();
-  work();
+  const working = work();
   for (;;) {
     const { value } = await within("the event", events.next());
     if (value === undefined) throw new Error("there are no events more");
-    if (value.phase !== "request") return value;
+    if (value.phase === "request") continue;
+    await working;
+    return value;
   }
 }
 
