@@ -183,7 +183,11 @@ export class StreamRelay implements Stallable {
     const { rstCode } = this.#stream;
     if (rstCode !== undefined && rstCode !== http2.constants.NGHTTP2_NO_ERROR) return;
     this.#over = true;
-    this.#handler.onResponseEnd(this.#control, this.#trailers);
+    try {
+      this.#handler.onResponseEnd(this.#control, this.#trailers);
+    } catch (error) {
+      this.#handler.onResponseError(this.#control, asError(error));
+    }
   }
 
   #guarded(tell: () => void): void {

@@ -2,6 +2,7 @@
 import { ProxyError } from "../../errors.ts";
 import type { BodyBudget } from "../../http/body.ts";
 import { type FrameKind, type StreamFrame, withData, writeFrame } from "../../http/frames.ts";
+import { Gathered } from "../../http/gathered.ts";
 import type { Denial, ResponseVerdict } from "../../pipeline/decision.ts";
 import { overBudget } from "./buffered-body.ts";
 import { BudgetReservation } from "../flow/budget-reservation.ts";
@@ -16,7 +17,7 @@ export type Settled = { readonly bytes: Buffer } | { readonly denial: Denial };
 export class HeldFrames {
   readonly #maxBytes: number;
   readonly #reserved: BudgetReservation;
-  #frames: Buffer[] = [];
+  readonly #frames = new Gathered();
   #kind: FrameKind = "sse";
 
   constructor(maxBytes: number, budget: BodyBudget) {
@@ -42,7 +43,7 @@ export class HeldFrames {
   }
 
   close(): void {
-    this.#frames = [];
+    this.#frames.clear();
     this.#reserved.close();
   }
 
@@ -62,13 +63,14 @@ export class HeldFrames {
 
   #release(bytes: Buffer): Buffer {
     if (this.#frames.length === 0) return bytes;
-    const all = Buffer.concat([...this.#frames, bytes]);
+    this.#frames.push(bytes);
+    const all = this.#frames.takeAll();
     this.#drop();
     return all;
   }
 
   #drop(): void {
-    this.#frames = [];
+    this.#frames.clear();
     this.#reserved.shrinkTo(0);
   }
 }

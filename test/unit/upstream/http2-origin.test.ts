@@ -110,13 +110,14 @@ interface Asking {
   /** Hears of its control first. */
   readonly started?: (control: RequestControl) => void;
   readonly answered?: () => void;
+  readonly ended?: () => void;
 }
 
 /** Sends a request. */
 function ask(
   client: Http2Origin,
   body: OutgoingRequest["body"],
-  { headers = [], started, answered }: Asking = {},
+  { headers = [], started, answered, ended }: Asking = {},
 ): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     let order = "";
@@ -139,13 +140,15 @@ function ask(
           order += "d";
           bytes += chunk.length;
         },
-        onResponseEnd: (_control, trailers) =>
+        onResponseEnd: (_control, trailers) => {
+          ended?.();
           resolve({
             order: order.replace(/d+/, "d"),
             bytes,
             trailer: trailers[trailers.indexOf("grpc-status") + 1],
             status,
-          }),
+          });
+        },
         onResponseError: (_control, error) => reject(error),
       },
     );
@@ -457,6 +460,20 @@ test("a body that breaks off ends its request with its own error, and the origin
   const body = { ...streamed([], false), open: (sink: BodySink) => sink.fail(error) };
   await expect(ask(client, body)).rejects.toBe(error);
   expect((await told.promise).readUInt32BE()).toBe(8);
+});
+
+test("what the handler of a response throws at its end is the error of that request", async () => {
+  const { client } = await bench((connection) => {
+    connection.settings();
+    return (next) => {
+      if (endsRequest(next)) connection.respond(next.stream);
+    };
+  });
+  const error = new Error("a trailer that cannot be written");
+  const ended = (): never => {
+    throw error;
+  };
+  await expect(ask(client, null, { ended })).rejects.toBe(error);
 });
 
 describe("the fields of a request", () => {
