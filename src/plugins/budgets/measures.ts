@@ -1,4 +1,5 @@
 /** How much of each unit a message will take, as far as can be said before, and how much it took. */
+import { countOf } from "../../http/json-access.ts";
 import { readPath } from "../../http/path.ts";
 import type { Outcome, RequestContext } from "../../pipeline/plugin.ts";
 import { inferenceFact, type InferenceView, tokensIn } from "../../protocols/inference-view.ts";
@@ -60,6 +61,11 @@ export interface EstimateOptions {
   readonly answerBytes: number;
 }
 
+/** What the request says that its answer has at most; it may say anything. */
+function boundOf(view: InferenceView | undefined): number | undefined {
+  return countOf(view?.maxTokens);
+}
+
 /** What a message takes of a unit at most, as far as it says; undefined where it is not counted. */
 export function estimateOf(
   unit: Exclude<Unit, DistinctUnit | "bytes_up" | "bytes_down">,
@@ -67,7 +73,7 @@ export function estimateOf(
   { prices, answerTokens, answerBytes }: EstimateOptions,
 ): number | undefined {
   const promptTokens = tokensIn(bytes);
-  const completionTokens = view?.maxTokens ?? answerTokens;
+  const completionTokens = boundOf(view) ?? answerTokens;
   switch (unit) {
     case "requests":
       return 1;
@@ -153,7 +159,7 @@ function usageOf(
   const promptTokens = view?.promptTokens ?? tokensIn(asked.bytes);
   const status = context.onward?.status;
   if (status === undefined && outcome.cancelled === true) {
-    return estimated(promptTokens, Math.min(view?.maxTokens ?? answerTokens, answerTokens));
+    return estimated(promptTokens, Math.min(boundOf(view) ?? answerTokens, answerTokens));
   }
   if (status === undefined || status >= 400) return undefined;
   const seen = Math.max(view?.completionTokens ?? 0, tokensSeen(view, outcome));

@@ -100,6 +100,27 @@ test("what the request bounds is reserved, and what calls took is expected of th
   expect(used()).toBe(8_500);
 });
 
+test.each([
+  ["1e300, which the provider refuses", 1e300, 400],
+  ["the largest whole number, which the provider refuses", Number.MAX_SAFE_INTEGER, 400],
+  ["less than none, and leaves before it says anything", -1e300, undefined],
+])("what others took stays counted when a call asks for %s", async (_what, maxTokens, status) => {
+  const plugin = made([{ ...request, unit: "tokens", limit: 10_000 }], undefined, { wait: "0s" });
+  const plain = call({ model: "m" });
+  await said(plugin, plain);
+  plain.facts.set(inferenceFact, { api: "openai.chat", model: "m", totalTokens: 4_000 });
+  plain.onward = { sentAt: 0, status: 200 };
+  await plugin.onFinish?.(plain, ended, AbortSignal.timeout(1_000));
+  const odd = call({ model: "m", maxTokens });
+  expect(await said(plugin, odd)).toBe("within_budget");
+  odd.onward = { sentAt: 0, ...(status === undefined ? {} : { status }) };
+  const outcome = status === undefined ? { ...ended, cancelled: true as const } : ended;
+  await plugin.onFinish?.(odd, outcome, AbortSignal.timeout(1_000));
+  await said(plugin, call({ model: "m", maxTokens: 1 }));
+  const view = plugin.budgets?.() as { readonly limits: readonly { readonly used: number }[] };
+  expect(view.limits[0]?.used).toBeGreaterThan(7_900);
+});
+
 test("what a server says that it charges is not expected of others, and stays a number that is counted with", async () => {
   const bench = new PluginBench();
   const limit = { ...request, unit: "cost", limit: 10 };
