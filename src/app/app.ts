@@ -142,10 +142,9 @@ export class App {
     this.#stateParts = parts.state;
     this.#serving = parts.serving;
     this.#peers = parts.peers;
-    const { file } = loaded.config.kill_switch;
     this.#kills = Kills.of(parts, {
       log: this.#log,
-      file,
+      file: loaded.config.kill_switch.file,
       apply: (kills) => this.#plane.kill(kills),
     });
     this.#approvals = recordedApprovals(parts, this.#log);
@@ -317,6 +316,7 @@ export class App {
     const refused = await this.#plane.prepare(loaded, generation);
     if (refused !== undefined) {
       await built.runtime.close();
+      await this.#services.acceptance.dropped();
       return refused;
     }
     this.#serving.generation = generation;

@@ -85,8 +85,19 @@ export class ChainAcceptance {
   accepted(plan: ChainPlan | undefined): void {
     for (const warning of plan?.warnings ?? []) this.#log.warn({ key: "upstream_proxy" }, warning);
     this.#isWaiting = false;
+    this.#bundle.accepted();
     this.#status.accepted(plan?.view, this.#probed && (plan?.endpoints.length ?? 0) > 0);
     this.#probed = false;
+  }
+
+  /** What was prepared last is not going to serve: another thread refuses it. */
+  async dropped(): Promise<void> {
+    try {
+      await this.#bundle.dropped();
+    } catch (error) {
+      const key = "upstream_proxy.trust_bundle_file";
+      this.#log.error({ key, error: messageOf(error) }, "the file of what serves is not written");
+    }
   }
 
   rotated(caPem: string): void {

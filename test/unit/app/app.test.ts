@@ -1,5 +1,5 @@
 /** The process between its generations. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { rootCertificates } from "node:tls";
@@ -128,4 +128,30 @@ test("what a file names and is written while a reload goes on is read afterwards
   await app.reload(() => loadConfig(file));
   writeFileSync(file, `\n# newer\n`, { flag: "a" });
   await eventually(() => generations() === 3);
+});
+
+test("the bundle of what agents trust is that of what serves, also after a reload that a thread refuses", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "authbridge-bundle-"));
+  await own({ close: () => rmSync(directory, { recursive: true }) });
+  const bundle = join(directory, "bundle.crt");
+  const [one = "", other = ""] = rootCertificates;
+  const options = (certificate: string, name: string): LoadedConfig => {
+    const ca = join(directory, name);
+    writeFileSync(ca, certificate);
+    const chain = { trusted_ca: ca, trust_bundle_file: bundle, system_roots: false };
+    return file({ upstream_proxy: chain }, name);
+  };
+  const app = await own(
+    App.start({
+      file: "",
+      given: { load: () => Promise.resolve(options(one, "one")), opens: () => false },
+      lenient: false,
+      env: {},
+      version: "0",
+      log: createLogger("silent"),
+      threads: () => plane(() => "not in this one"),
+    }),
+  );
+  expect(await app.reload(() => Promise.resolve(options(other, "other")))).toBe("not in this one");
+  expect(readFileSync(bundle, "utf8").trim()).toBe(one.trim());
 });
