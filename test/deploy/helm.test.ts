@@ -311,6 +311,7 @@ describe.skipIf(!hasHelm)("a gateway", () => {
       one(withSets(...sets), "Deployment").spec?.template?.metadata;
     expect(sum("config.limits.max_connections=1")).not.toEqual(sum());
     expect(sum("config.reload.recheck_tunnels=false")).toEqual(sum());
+    expect(sum("config.reload.enabled=false")).not.toEqual(sum());
   });
 
   function agentPodLabels(manifests: readonly Manifest[]) {

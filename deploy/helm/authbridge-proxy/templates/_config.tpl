@@ -70,10 +70,16 @@
 {{- toJson (dict "clients" $clients) -}}
 {{- end -}}
 
-{{/* Changes with the blocks that have keys that the proxy cannot reload, and with nothing else. */}}
+{{/* Changes with the keys that the proxy cannot reload, and with nothing else. */}}
 {{- define "ab.restartChecksum" -}}
 {{- $config := include "ab.config" . | fromYaml -}}
-{{- pick $config "mode" "workers" "listener" "egress_enforcement" "acknowledge_cooperative_mode" "limits" "session" "audit" "kill_switch" "approval" "state" "reload" "stats" "telemetry" "mtls" "plugin_modules" | toJson | sha256sum -}}
+{{- $kept := dict -}}
+{{- range $path := list "mode" "workers" "listener" "egress_enforcement" "acknowledge_cooperative_mode" "limits.max_connections" "limits.max_header_bytes" "limits.max_headers" "limits.header_timeout" "limits.body_timeout" "limits.max_buffered" "limits.max_buffered_heads" "limits.keep_alive_timeout" "limits.max_requests_per_connection" "limits.max_streams_per_connection" "limits.max_tunnels" "session" "audit" "kill_switch" "approval" "state" "reload.enabled" "reload.debounce" "stats" "telemetry" "mtls.mode" "plugin_modules" }}
+{{- $value := $config -}}
+{{- range splitList "." $path }}{{ if kindIs "map" $value }}{{ $value = get $value . }}{{ end }}{{ end -}}
+{{- $_ := set $kept $path $value -}}
+{{- end -}}
+{{- toJson $kept | sha256sum -}}
 {{- end -}}
 
 {{/* The files of the ConfigMap, by name. */}}
