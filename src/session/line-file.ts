@@ -144,9 +144,9 @@ export class LineFile {
 
   async #write(): Promise<void> {
     if (this.#rest === undefined) {
-      this.#rest = Buffer.from(`${this.#lines.join("\n")}\n`);
-      this.#restLines = this.#lines.length;
-      this.#lines = [];
+      const lines = this.#lines.splice(0, this.#fitting());
+      this.#rest = Buffer.from(`${lines.join("\n")}\n`);
+      this.#restLines = lines.length;
     }
     const file = await this.#room(this.#rest.length - this.#restWritten);
     while (this.#restWritten < this.#rest.length) {
@@ -160,6 +160,16 @@ export class LineFile {
     this.#restLines = 0;
     this.#options.onLines?.("written", written);
     this.#pending = this.#lines.reduce((sum, line) => sum + line.length, 0);
+  }
+
+  /** How many of the lines that wait fit into the file as it is; one at least, which may begin a new one. */
+  #fitting(): number {
+    let bytes = this.#size;
+    const end = this.#lines.findIndex((line, index) => {
+      bytes += Buffer.byteLength(line) + 1;
+      return index > 0 && bytes > this.#options.maxBytes;
+    });
+    return end === -1 ? this.#lines.length : end;
   }
 
   /** The open file, a new one where the batch would make the old one too long. */

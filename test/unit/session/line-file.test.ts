@@ -65,6 +65,18 @@ test("a file that cannot be written is told of before there is a line, and so is
   await file.close();
 });
 
+test("lines that come faster than they are written make no file longer than it may be", async () => {
+  const { file, path, counts } = lineFile({ maxBytes: 100, maxFiles: 20 });
+  const lines = Array.from({ length: 60 }, (_, index) => `${index}`.padStart(14, "ä"));
+  for (const line of lines) file.write(line);
+  await file.close();
+  const parts = readdirSync(join(path, "..")).map((name) => join(path, "..", name));
+  for (const part of parts) expect(statSync(part).size).toBeLessThanOrEqual(100);
+  const text = parts.map((part) => readFileSync(part, "utf8")).join("");
+  expect(text.trim().split("\n").toSorted()).toEqual(lines.toSorted());
+  expect(counts).toEqual({ written: 60, lost: 0 });
+});
+
 test("a torn last line does not swallow the first new one", async () => {
   const path = join(directory, "torn");
   writeFileSync(path, "whole\nto");
