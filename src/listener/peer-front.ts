@@ -14,7 +14,7 @@ import { peek } from "../net/sniff.ts";
 import { serverProfile } from "../net/tls-profile.ts";
 import type { Http2Sessions } from "../proxy/exchange/http2-sessions.ts";
 import { acceptWithin } from "./bind.ts";
-import type { TlsFrontLimits } from "./tls-front.ts";
+import { mayEndFirst, shakeHands, type TlsFrontLimits } from "./tls-front.ts";
 
 /** How peers are taken in. */
 export interface PeerFrontOptions {
@@ -108,7 +108,7 @@ export class PeerFront {
     if (isTls) {
       const handshakes = this.#current();
       if (handshakes.kind === "refused") this.#refuse(handshakes, socket);
-      else handshakes.server.emit("connection", socket);
+      else shakeHands(handshakes.server, socket);
     } else if (mode === "permissive") {
       this.#serve(socket);
     } else {
@@ -132,7 +132,7 @@ export class PeerFront {
       // A session that is resumed would not be verified again.
       secureOptions: serverProfile.secureOptions | constants.SSL_OP_NO_TICKET,
     });
-    server.on("secureConnection", (socket) => this.#secured(socket, context));
+    server.on("secureConnection", (socket) => this.#secured(mayEndFirst(socket), context));
     server.on("tlsClientError", (error, socket) => {
       this.#refuse(handshakeRefusal(error, socket), socket);
     });

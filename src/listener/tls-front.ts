@@ -1,6 +1,6 @@
 /** Terminates TLS in front of a listener and gives the decrypted connections to the HTTP server. */
-import type { AddressInfo, Server } from "node:net";
-import tls from "node:tls";
+import type { AddressInfo, Server, Socket } from "node:net";
+import tls, { type TLSSocket } from "node:tls";
 import { serverProfile } from "../net/tls-profile.ts";
 import type { HttpLimits } from "../proxy/exchange/http-server.ts";
 import { acceptWithin } from "./bind.ts";
@@ -49,10 +49,10 @@ export class TlsFront {
       ALPNCallback: ({ protocols: offered }) => protocols.find((one) => offered.includes(one)),
     });
     this.#handshakes.on("tlsClientError", () => events.onRefused("malformed"));
-    this.#handshakes.on("secureConnection", (socket) => events.onSecure(socket));
+    this.#handshakes.on("secureConnection", (socket) => events.onSecure(mayEndFirst(socket)));
     this.server = acceptWithin(
       limits,
-      (socket) => this.#handshakes.emit("connection", socket),
+      (socket) => shakeHands(this.#handshakes, socket),
       () => events.onRefused("connections"),
     );
   }
@@ -67,6 +67,18 @@ export class TlsFront {
   get address(): AddressInfo {
     return this.server.address() as AddressInfo;
   }
+}
+
+/** Begins a handshake, which is over when its client ends: nobody else would see that, and it would keep its place. */
+export function shakeHands(server: tls.Server, socket: Socket): void {
+  socket.allowHalfOpen = false;
+  server.emit("connection", socket);
+}
+
+/** Behind its handshake a client that has said all it had to say still hears the other side. */
+export function mayEndFirst(socket: TLSSocket): TLSSocket {
+  socket.allowHalfOpen = true;
+  return socket;
 }
 
 function contextOf({ cert, key, clientCa }: TlsMaterial): tls.SecureContextOptions {

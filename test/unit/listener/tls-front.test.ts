@@ -1,5 +1,6 @@
 /** TLS in front of a listener: what its clients may do, and what is counted of those that have no place. */
 import { once } from "node:events";
+import net from "node:net";
 import { text } from "node:stream/consumers";
 import tls, { type TLSSocket } from "node:tls";
 import { beforeAll, expect, onTestFinished, test } from "vitest";
@@ -20,7 +21,7 @@ async function dialled(
   onSecure: (socket: TLSSocket) => void = () => undefined,
 ) {
   const refused: string[] = [];
-  const limits = { maxConnections: 10, shared, handshakeTimeoutMs: 10_000 };
+  const limits = { maxConnections: 10, shared, handshakeTimeoutMs: 60_000 };
   const front = new TlsFront({ kind: "certificate", ...certificate }, limits, {
     onSecure,
     onRefused: (why) => refused.push(why),
@@ -35,7 +36,7 @@ async function dialled(
     client.destroy();
     front.server.close();
   });
-  return { client, refused };
+  return { client, port, refused };
 }
 
 test("a client that has said all it had to say still hears the other side", async () => {
@@ -45,6 +46,15 @@ test("a client that has said all it had to say still hears the other side", asyn
   });
   client.end("all");
   expect(await text(client)).toBe("what follows");
+});
+
+test("a handshake that its client gives up leaves its place at once", async () => {
+  const left = Promise.withResolvers<void>();
+  const shared = { take: () => true, leave: left.resolve };
+  const { port, refused } = await dialled(shared);
+  net.connect(port, "127.0.0.1").end().resume();
+  await left.promise;
+  expect(refused).toEqual(["malformed"]);
 });
 
 test("a connection that has no place is refused for that alone, and leaves none", async () => {
