@@ -68,7 +68,8 @@ export interface StreamOptions {
 
 /** Reports the events of one stream to a handler in order, and exactly one end. */
 export class StreamRelay implements Stallable {
-  readonly lastSeen: LastSeen = { progress: -1, sinceMs: 0 };
+  /** No number, which a body of one byte could be at. */
+  readonly lastSeen: LastSeen = { progress: Number.NaN, sinceMs: 0 };
   readonly #stream: ClientHttp2Stream;
   readonly #control: StreamControl;
   readonly #handler: ResponseHandler;
@@ -208,9 +209,10 @@ export class StreamRelay implements Stallable {
   }
 
   #fail(error: Error): void {
+    // Also behind a whole response: what is left of the request would keep its stream open.
+    this.#stream.close(http2.constants.NGHTTP2_CANCEL);
     if (this.#over) return;
     this.#over = true;
-    this.#stream.close(http2.constants.NGHTTP2_CANCEL);
     this.#handler.onResponseError(this.#control, this.#control.reason ?? error);
   }
 }

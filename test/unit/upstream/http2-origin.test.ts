@@ -448,6 +448,20 @@ describe("a silence", () => {
   });
 });
 
+test("a stream has all its time where its origin takes not even the one byte that its body is", async () => {
+  const { client, watched } = await bench((connection) => {
+    // SETTINGS_INITIAL_WINDOW_SIZE of nothing.
+    connection.socket.write(frame(frameType.settings, 0, 0, Buffer.from([0, 4, 0, 0, 0, 0])));
+    return () => undefined;
+  });
+  const asked = ask(client, Buffer.from("x")).catch(codeOf);
+  await vi.waitFor(() => expect(watched.size).toBe(1));
+  const [stream] = watched.values();
+  expect(stream?.progress()).not.toBe(stream?.lastSeen.progress);
+  stream?.onStall();
+  await expect(asked).resolves.toBe("upstream.timeout");
+});
+
 test("a body that breaks off ends its request with its own error, and the origin is told", async () => {
   const told = Promise.withResolvers<Buffer>();
   const { client } = await bench((connection) => {
@@ -460,6 +474,20 @@ test("a body that breaks off ends its request with its own error, and the origin
   const body = { ...streamed([], false), open: (sink: BodySink) => sink.fail(error) };
   await expect(ask(client, body)).rejects.toBe(error);
   expect((await told.promise).readUInt32BE()).toBe(8);
+});
+
+test("a body that breaks off behind a whole response leaves no stream open", async () => {
+  const { client, watched } = await bench((connection) => {
+    connection.settings();
+    return (next) => {
+      if (next.type === frameType.headers) connection.respond(next.stream);
+    };
+  });
+  const { promise: opened, resolve: open } = Promise.withResolvers<BodySink>();
+  await ask(client, { ...streamed([], false), open });
+  expect(watched.size).toBe(1);
+  (await opened).fail(new Error("the exchange is over"));
+  await vi.waitFor(() => expect(watched.size).toBe(0));
 });
 
 test("what the handler of a response throws at its end is the error of that request", async () => {
