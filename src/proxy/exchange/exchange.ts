@@ -25,9 +25,8 @@ import { type Receipts, takeReceiptWish, withReceipt } from "../flow/receipts.ts
 import type { LiveExchange } from "../flow/live-exchanges.ts";
 import { outgoingMessage } from "./outgoing-message.ts";
 import type { RequestBody } from "./request-body.ts";
-import type { FlowControl, ResponseSink } from "./response-sink.ts";
+import type { FlowControl, ReplacedResponse, ResponseSink } from "./response-sink.ts";
 import { ResponseSinks } from "./response-sinks.ts";
-import type { ReplacedResponse } from "./response-sink.ts";
 import { UpgradedTunnel } from "./upgraded-tunnel.ts";
 import { UpstreamRequest } from "./upstream-request.ts";
 

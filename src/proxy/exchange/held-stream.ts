@@ -131,7 +131,8 @@ export class HeldStream implements Downstream {
   }
 
   get isDrained(): boolean {
-    return this.#inner.isDrained;
+    // What is kept is still referred to.
+    return this.#chunks.length === 0 && this.#inner.isDrained;
   }
 
   get stalled(): Denial | undefined {
