@@ -68,7 +68,8 @@ export class Http2Downstream implements Downstream, SlowPeer {
     this.hasBody = !stream.endAfterHeaders && head.fields[":protocol"] === undefined;
     stream.on("error", ignore);
     // Not with the listener, which may come when the stream is gone: who the client is may have to be looked up first.
-    stream.once("close", () => this.#closed());
+    if (stream.destroyed) this.#isComplete = false;
+    else stream.once("close", () => this.#closed());
     if (this.hasBody) {
       stream.on("data", (chunk: Buffer) => (this.#received += chunk.length));
       stream.pause();

@@ -1,4 +1,4 @@
-/** The fields of a response as the client of a stream of HTTP/2 has them. */
+/** A response as the client of a stream of HTTP/2 has it: its fields, and none where the client is gone. */
 import { once } from "node:events";
 import http2, { type ClientHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { AddressInfo } from "node:net";
@@ -69,6 +69,16 @@ test("a field may have the name of a member that every object has", async () => 
       ["set-cookie", ["c", "d"]],
     ]),
   );
+});
+
+test("a stream that was gone when something was to be said on it is over", async () => {
+  const { promise: opened, resolve: open } = Promise.withResolvers<ServerHttp2Stream>();
+  server.once("stream", (stream) => open(stream.on("error", () => undefined)));
+  const asked = client.request({ ":path": "/" }).on("error", () => undefined);
+  const stream = await opened;
+  asked.close(http2.constants.NGHTTP2_CANCEL);
+  await new Promise((resolve) => stream.once("close", resolve));
+  expect(await new Promise((resolve) => downstreamOf(stream).onClose(resolve))).toBe(false);
 });
 
 test("a WebSocket is given every cookie of its handshake", async () => {
