@@ -75,9 +75,12 @@ export function shakeHands(server: tls.Server, socket: Socket): void {
   server.emit("connection", socket);
 }
 
-/** Behind its handshake a client that has said all it had to say still hears the other side. */
+/**
+ * Behind its handshake a client that has said all it had to say still hears the other side. One of HTTP/2 says so on each
+ * stream: whose connection ends is gone, and nothing is asked of origins for it any longer.
+ */
 export function mayEndFirst(socket: TLSSocket): TLSSocket {
-  socket.allowHalfOpen = true;
+  socket.allowHalfOpen = socket.alpnProtocol !== "h2";
   return socket;
 }
 

@@ -19,6 +19,7 @@ beforeAll(async () => {
 async function dialled(
   shared: TlsFrontLimits["shared"],
   onSecure: (socket: TLSSocket) => void = () => undefined,
+  ALPNProtocols: string[] = [],
 ) {
   const refused: string[] = [];
   const limits = { maxConnections: 10, shared, handshakeTimeoutMs: 60_000 };
@@ -30,7 +31,7 @@ async function dialled(
   await once(front.server, "listening");
   const { port } = front.address;
   const where = { host: "127.0.0.1", port, servername: "localhost", allowHalfOpen: true };
-  const client = tls.connect({ ...where, ca: ca.caPem });
+  const client = tls.connect({ ...where, ca: ca.caPem, ALPNProtocols });
   client.on("error", () => undefined);
   onTestFinished(() => {
     client.destroy();
@@ -46,6 +47,15 @@ test("a client that has said all it had to say still hears the other side", asyn
   });
   client.end("all");
   expect(await text(client)).toBe("what follows");
+});
+
+test("a client of HTTP/2 that has ended its side is gone", async () => {
+  const gone = Promise.withResolvers<void>();
+  const onSecure = (socket: TLSSocket): void => void socket.resume().once("close", gone.resolve);
+  const { client } = await dialled(undefined, onSecure, ["h2"]);
+  await once(client, "secureConnect");
+  client.end();
+  await gone.promise;
 });
 
 test("a handshake that its client gives up leaves its place at once", async () => {
