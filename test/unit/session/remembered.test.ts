@@ -11,6 +11,7 @@ import { RequestContext } from "../../../src/pipeline/context.ts";
 import { makeFlow } from "../../../src/pipeline/flow.ts";
 import { beginTrace } from "../../../src/proxy/flow/trace-facts.ts";
 import type { Tracing } from "../../../src/telemetry/flow-trace.ts";
+import { PlaceholderStore } from "../../../src/plugins/credentials/placeholder.ts";
 import { DenialAggregate } from "../../../src/policy/aggregate.ts";
 import { ContentPolicy } from "../../../src/session/content.ts";
 import { correlationOf, keysOf } from "../../../src/session/correlation.ts";
@@ -78,6 +79,13 @@ function refused(at: number): DenialAggregate {
   return denials;
 }
 
+function placed(at: number): PlaceholderStore {
+  const token = context(at).headers.get("x-conversation") ?? "";
+  const store = new PlaceholderStore({ now: () => 0 });
+  store.mint(token, 1_000);
+  return store;
+}
+
 describe("nothing of what it was cut out of is kept by", () => {
   const params = (at: number): Record<string, unknown> | undefined =>
     parseJsonObject(`{"method":"${large(at)}","text":"${large(at)}"}`);
@@ -94,6 +102,7 @@ describe("nothing of what it was cut out of is kept by", () => {
     ["names without content", (at) => shaped({ mcp: params(at) }, "off")],
     ["the path of a step", (at) => shaped({ httpPath: large(at) })],
     ["what policies refused", refused],
+    ["a token behind a handle", placed],
     ["a question for a person", (at) => canonicalRequest(context(at))?.shown],
     ["an intent", (at) => [intentText({ text: large(at) })]],
   ])("%s", (_what, make) => {
