@@ -71,11 +71,15 @@ function shaped(event: Partial<SessionEvent>, bodies: "off" | "truncated" = "tru
 }
 
 function refused(at: number): DenialAggregate {
-  const { destination, method, path } = context(at);
+  const {
+    destination: { host, port },
+    method,
+    path,
+  } = context(at);
   const target = canonicalTarget(path);
   const denials = new DenialAggregate();
   const read = target.kind === "target" ? target.path : "";
-  denials.record({ ...destination, code: "not-permitted", method, path: read }, at);
+  denials.record({ host, port, code: "not-permitted", method, path: read }, at);
   return denials;
 }
 
