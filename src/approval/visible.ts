@@ -1,4 +1,5 @@
 /** Text that an agent chose, as persons may read it: nothing in it moves, hides or turns what stands beside it. */
+import { ownText } from "../bounded-map.ts";
 
 /**
  * What has no glyph of its own: controls of terminals, marks of direction, characters of no width, tags, fillers, spaces that
@@ -17,8 +18,9 @@ export function visible(text: string): string {
 /** No longer than that, with its beginning and its end: an agent may put what matters anywhere. */
 export function shownText(text: string, maxLength: number): string {
   const seen = visible(text);
-  if (seen.length <= maxLength) return seen;
+  // Questions are remembered for longer than what they are about.
+  if (seen.length <= maxLength) return ownText(seen);
   const note = ` … ${seen.length - maxLength} characters left out … `;
   const head = Math.ceil(maxLength * 0.75);
-  return seen.slice(0, head) + note + seen.slice(head - maxLength);
+  return ownText(seen.slice(0, head) + note + seen.slice(head - maxLength));
 }

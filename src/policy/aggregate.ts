@@ -1,4 +1,5 @@
 /** Observed refusals, put together by host, port and executable in a bounded place, to learn a policy from. */
+import { ownText } from "../bounded-map.ts";
 import { unresolvedBinary } from "./binary-matcher.ts";
 import type { DecisionCode } from "./decision.ts";
 import type { InspectedProtocol } from "./rule.ts";
@@ -121,6 +122,8 @@ export class DenialAggregate {
     if (method === undefined || path === undefined || path.length > maxPathLength) return;
     const key = `${method} ${path}`;
     if (kept.samples.size >= this.#maxSamples && !kept.samples.has(key)) return;
-    kept.samples.set(key, { method, path, code, entry, rule, protocol });
+    // Not with the whole head that they were cut out of.
+    const asked = { method: ownText(method), path: ownText(path) };
+    kept.samples.set(ownText(key), { ...asked, code, entry, rule, protocol });
   }
 }

@@ -1,12 +1,11 @@
 /** What an outbound message is to whoever judges actions: an action, the mechanics of a protocol, or neither that anyone could tell. */
-import { contentCodings } from "../http/body.ts";
 import { foldedName, isObject, type JsonObject, objectsOf } from "../http/json-access.ts";
 import { classifyRpc, messagesOf } from "../http/json-rpc.ts";
 import type { RequestContext } from "../pipeline/plugin.ts";
 import { a2aFact, a2aMethod, isA2aAction } from "./a2a-message.ts";
 import { inferenceFact } from "./inference-view.ts";
 import { isMcpAction, isMcpMethod, type McpFact, mcpFact } from "./mcp-message.ts";
-import { requestJson } from "./message-json.ts";
+import { isHidden, requestJson } from "./message-json.ts";
 
 /** The kind of a message, by what the parsers before it and its own bytes say. */
 export type ActionKind =
@@ -54,13 +53,7 @@ function doubtOf(context: RequestContext): string | undefined {
   const start = bytes?.subarray(0, 256) ?? Buffer.alloc(0);
   // UTF-16 and UTF-32 have zeros where UTF-8 has none.
   const text = start.toString("latin1").replace(/^(?:ï»¿|ÿþ|þÿ)|\0/g, "");
-  const isHidden = clear?.kind !== "body" && !isFramed(context);
-  return isHidden || opensJson.test(text) ? json.reason : undefined;
-}
-
-/** Uploads to object stores are framed, and no server of agents undoes that: what is in the frames is no message. */
-function isFramed({ headers }: RequestContext): boolean {
-  return contentCodings(headers.get("content-encoding")).join() === "aws-chunked";
+  return isHidden(context) || opensJson.test(text) ? json.reason : undefined;
 }
 
 function rpcDoubt(value: unknown): string | undefined {

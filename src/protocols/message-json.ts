@@ -1,4 +1,6 @@
 /** What messages and frames say as JSON, read once however many plugins ask. */
+import { contentCodings } from "../http/body.ts";
+import { isAwsChunked } from "../http/signed-fields.ts";
 import { parseStrictJson, type StrictJson } from "../http/strict-json.ts";
 import { type Decision, type RequestContext, type ResponseView, skip } from "../pipeline/plugin.ts";
 
@@ -54,6 +56,23 @@ export function requestJson(context: RequestContext): JsonBody {
       return { kind: "invalid", reason: "corrupt in its content coding" };
   }
 }
+
+/**
+ * Whether nobody here undoes the coding of the request's body, so that its server may find any message in it. In the frames
+ * of an upload to an object store, which no server of agents undoes, there is none.
+ */
+export function isHidden({ clearBody, body, headers }: RequestContext): boolean {
+  if (clearBody === undefined || clearBody.kind === "body") return false;
+  if (!isAwsChunked(headers)) return true;
+  const inside = contentCodings(headers.get("content-encoding")).filter(
+    (coding) => coding !== "aws-chunked",
+  );
+  // Some servers look for the one word: what begins as a frame does is nothing that they could unpack.
+  const isFrame = beginsFrame.test(body?.toString("latin1", 0, 16) ?? "");
+  return inside.length > 0 && !(inside.join() === "gzip" && isFrame);
+}
+
+const beginsFrame = /^[\da-f]{1,8}[;\r]/i;
 
 /** What a parser records of a message whose body it was not shown; undefined where it was, or wanted none. */
 export function unreadOf(message: RequestContext | ResponseView | undefined): Decision | undefined {

@@ -4,6 +4,7 @@
  * jwt-validation mints them, token-exchange and token-broker resolve them; the agent never sees the token.
  */
 import { randomBytes } from "node:crypto";
+import { ownText } from "../../bounded-map.ts";
 import type { TokenOwner } from "../../oauth/logout-token.ts";
 import { Secret } from "../../secret.ts";
 import type { Clock } from "../../pipeline/plugin.ts";
@@ -45,7 +46,9 @@ export class PlaceholderStore {
   /** A new handle for the token. When the store is full, what has ended goes first and then the oldest. */
   mint(token: string, lifetimeMs: number, owner: TokenOwner = {}): string {
     const handle = `${placeholderPrefix}${randomBytes(32).toString("base64url")}`;
-    this.hold(handle, { token: new Secret(token), until: this.#clock.now() + lifetimeMs, owner });
+    // Its length is counted, and not that of the head that it was cut out of.
+    const own = new Secret(ownText(token));
+    this.hold(handle, { token: own, until: this.#clock.now() + lifetimeMs, owner });
     return handle;
   }
 

@@ -22,10 +22,9 @@ import {
 import { GuardedServer } from "../../policy/tools/guarded-server.ts";
 import { type Pins, ToolPins } from "../../policy/tools/tool-pins.ts";
 import { AwaitedResponses } from "./awaited-responses.ts";
-import { mcpFact } from "../../protocols/mcp-message.ts";
 import { headerDisagreement, headerMismatch } from "../../protocols/mcp-headers.ts";
 import { bodyProblem, callerOf, notRpc, transportProblem } from "./transport.ts";
-import { mayBeMcp } from "./unrecognized-rpc.ts";
+import { strayProblem } from "./stray-message.ts";
 import { exactJsonOf, jsonOf } from "../../protocols/message-json.ts";
 import { type ResponseScope, filterResponse, tellRemoved } from "./response.ts";
 import { idOf, malformedReason, nameOf, type Refusal } from "./malformed.ts";
@@ -137,15 +136,8 @@ class ToolPolicy implements Plugin {
 
   #judgeOther(context: RequestContext): Answer {
     if (this.#config.other_servers === "ignore") return undefined;
-    if (context.body === undefined && context.unread !== undefined)
-      return this.#refuse("body_unread", context.unread);
-    const fact = context.facts.get(mcpFact);
-    const messages = fact === undefined ? [] : (fact.batch ?? [fact]);
-    const isMcp = messages.some(({ method }) => method?.startsWith("$") === false);
-    if (!isMcp && !(fact === undefined && mayBeMcp(context))) return undefined;
-    const { authority } = context.destination;
-    const message = `No tool policy covers the MCP server ${authority} at this path. Use a server that is configured (tool-policy servers).`;
-    return this.#refuse("unknown_server", { code: "policy.forbidden", message });
+    const problem = strayProblem(context);
+    return problem && this.#refuse(problem.reason, problem.denial);
   }
 
   #judgeBody(context: RequestContext, scope: ResponseScope): Decision | Promise<Decision> {

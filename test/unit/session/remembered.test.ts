@@ -1,6 +1,8 @@
 /** What is remembered of messages holds no more memory than is counted, whatever it was cut out of. */
 import { describe, expect, test } from "vitest";
 import { BoundedMap } from "../../../src/bounded-map.ts";
+import { canonicalRequest } from "../../../src/approval/canonical.ts";
+import { canonicalTarget } from "../../../src/http/canonical-target.ts";
 import { bounded, parseJsonObject } from "../../../src/http/json-access.ts";
 import { HeaderList } from "../../../src/http/headers.ts";
 import { parseAbsoluteTarget } from "../../../src/net/destination.ts";
@@ -9,6 +11,8 @@ import { RequestContext } from "../../../src/pipeline/context.ts";
 import { makeFlow } from "../../../src/pipeline/flow.ts";
 import { beginTrace } from "../../../src/proxy/flow/trace-facts.ts";
 import type { Tracing } from "../../../src/telemetry/flow-trace.ts";
+import { PlaceholderStore } from "../../../src/plugins/credentials/placeholder.ts";
+import { DenialAggregate } from "../../../src/policy/aggregate.ts";
 import { ContentPolicy } from "../../../src/session/content.ts";
 import { correlationOf, keysOf } from "../../../src/session/correlation.ts";
 import { eventOf, type SessionEvent } from "../../../src/session/event.ts";
@@ -66,6 +70,26 @@ function shaped(event: Partial<SessionEvent>, bodies: "off" | "truncated" = "tru
   return policy.shaped({ ...plain, ...event });
 }
 
+function refused(at: number): DenialAggregate {
+  const {
+    destination: { host, port },
+    method,
+    path,
+  } = context(at);
+  const target = canonicalTarget(path);
+  const denials = new DenialAggregate();
+  const read = target.kind === "target" ? target.path : "";
+  denials.record({ host, port, code: "not-permitted", method, path: read }, at);
+  return denials;
+}
+
+function placed(at: number): PlaceholderStore {
+  const token = context(at).headers.get("x-conversation") ?? "";
+  const store = new PlaceholderStore({ now: () => 0 });
+  store.mint(token, 1_000);
+  return store;
+}
+
 describe("nothing of what it was cut out of is kept by", () => {
   const params = (at: number): Record<string, unknown> | undefined =>
     parseJsonObject(`{"method":"${large(at)}","text":"${large(at)}"}`);
@@ -81,6 +105,9 @@ describe("nothing of what it was cut out of is kept by", () => {
     ["truncated content", (at) => shaped({ mcp: params(at) })],
     ["names without content", (at) => shaped({ mcp: params(at) }, "off")],
     ["the path of a step", (at) => shaped({ httpPath: large(at) })],
+    ["what policies refused", refused],
+    ["a token behind a handle", placed],
+    ["a question for a person", (at) => canonicalRequest(context(at))?.shown],
     ["an intent", (at) => [intentText({ text: large(at) })]],
   ])("%s", (_what, make) => {
     const held = heldBy(() => Array.from({ length: many }, (_, at) => make(at)));

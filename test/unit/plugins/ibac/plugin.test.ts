@@ -401,15 +401,21 @@ describe("what is judged", () => {
     expect(codeOf(answer)).toBe("403 ibac.unparsable");
   });
 
+  const packed = Buffer.from([0x1f, 0x8b]);
+  const framed = Buffer.concat([Buffer.from("2;chunk-signature=abc\r\n"), packed]);
   test.each([
-    ["gzip, gzip, gzip", "passthrough", "unparsable"],
-    ["aws-chunked", "passthrough", "unclassified"],
-    ["aws-chunked", "judge", "judge_uncertain"],
+    ["gzip, gzip, gzip", "passthrough", "unparsable", packed],
+    ["aws-chunked", "passthrough", "unclassified", packed],
+    ["aws-chunked", "judge", "judge_uncertain", packed],
+    ["gzip,aws-chunked", "passthrough", "unclassified", framed],
+    // Some servers look for one word of the field.
+    ["gzip,aws-chunked", "passthrough", "unparsable", packed],
+    ["br,aws-chunked", "passthrough", "unparsable", framed],
   ])(
     "a body in the coding %s, which nobody here undoes, under %s: %s",
-    async (coding, policy, reason) => {
+    async (coding, policy, reason, bytes) => {
       const context = message({ ...weather, headers: { "content-encoding": coding } });
-      context.content.load(Buffer.from([0x1f, 0x8b]), { kind: "unsupported" });
+      context.content.load(bytes, { kind: "unsupported" });
       const plugin = instance({ config: { unclassified_policy: policy } });
       expect(reasonOf(await plugin.onRequest?.(context))).toBe(reason);
       expect(judge.requests).toHaveLength(0);

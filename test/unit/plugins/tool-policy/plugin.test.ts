@@ -468,6 +468,23 @@ describe("MCP-16: other ways to the same server", () => {
     expect((await outcome(good, { to: "other.test:443" })).action).toBeUndefined();
   });
 
+  test("a body that nobody here can read, to a server that nobody configured, is refused, unless it is a framed upload", async () => {
+    const judged = async (coding: string, body: Buffer) => {
+      const context = post(body, { to: "other.test:443", headers: { "Content-Encoding": coding } });
+      context.content.load(body, await decodeBody(body, coding, 100_000));
+      return (await judge(context))?.reason;
+    };
+    const packed = gzipSync(JSON.stringify(good));
+    expect(await judged("gzip, gzip, gzip", gzipSync(gzipSync(packed)))).toBe("body_unread");
+    expect(await judged("gzip", packed.subarray(0, 40))).toBe("body_unread");
+    expect(await judged("gzip, aws-chunked", packed)).toBe("body_unread");
+    expect(await judged("gzip", gzipSync("a".repeat(100_001)))).toBe("body_unread");
+    const framed = Buffer.concat([Buffer.from(`${packed.length.toString(16)}\r\n`), packed]);
+    expect(await judged("gzip,aws-chunked", framed)).toBeUndefined();
+    serve({}, { other_servers: "ignore" });
+    expect(await judged("gzip, gzip, gzip", gzipSync(gzipSync(packed)))).toBeUndefined();
+  });
+
   test.each([["PUT"], ["HEAD"], ["PATCH"], ["GET"]])(
     "%s is no message of the transport",
     async (method) => {
