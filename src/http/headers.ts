@@ -23,6 +23,8 @@ export function hasField(raw: readonly string[], name: string): boolean {
   return false;
 }
 
+const ownProperty = { configurable: true, enumerable: true, writable: true };
+
 /** A header section that keeps the spelling, order and duplicates of its fields; look-ups ignore case. */
 export class HeaderList {
   readonly #raw: string[];
@@ -115,19 +117,17 @@ export class HeaderList {
     return new HeaderList(this.#raw.slice());
   }
 
-  /** An object without prototype: lower-case names, an array where a field has several lines. */
+  /** Lower-case names, an array where a field has several lines; what every object inherits is no field. */
   toRecord(): Record<string, string | string[]> {
-    const record: Record<string, string | string[]> = Object.create(null);
-    for (const [name, value] of this.entries()) {
-      const key = name.toLowerCase();
-      const earlier = record[key];
-      if (earlier === undefined) {
-        record[key] = value;
-      } else if (typeof earlier === "string") {
-        record[key] = [earlier, value];
-      } else {
-        earlier.push(value);
-      }
+    const record: Record<string, string | string[]> = {};
+    for (let at = 0; at < this.#raw.length; at += 2) {
+      const key = (this.#raw[at] ?? "").toLowerCase();
+      const value = this.#raw[at + 1] ?? "";
+      const earlier = Object.hasOwn(record, key) ? record[key] : undefined;
+      if (Array.isArray(earlier)) earlier.push(value);
+      else if (earlier !== undefined) record[key] = [earlier, value];
+      else if (key === "__proto__") Object.defineProperty(record, key, { ...ownProperty, value });
+      else record[key] = value;
     }
     return record;
   }

@@ -55,13 +55,22 @@ describe("HeaderList", () => {
     expect(headers.get("accept")).toBe("a");
   });
 
-  test("toRecord keeps several lines apart and takes __proto__ as a name", () => {
+  test("toRecord keeps several lines apart, and takes what objects inherit for names like others", () => {
     const headers = list();
-    headers.append("__proto__", "p");
-    const record = headers.toRecord();
+    for (const name of ["__proto__", "constructor", "__proto__", "toString", "__Proto__"])
+      headers.append(name, name);
+    const record = { ...headers.toRecord() };
     expect(record["set-cookie"]).toEqual(["x=1", "y=2"]);
-    expect(Object.getPrototypeOf(record)).toBeNull();
-    expect(record["__proto__"]).toBe("p");
+    expect(Object.getPrototypeOf(record)).toBe(Object.prototype);
+    expect(
+      Object.entries(record)
+        .filter(([name]) => name !== "accept")
+        .slice(-3),
+    ).toEqual([
+      ["__proto__", ["__proto__", "__proto__", "__Proto__"]],
+      ["constructor", "constructor"],
+      ["tostring", "toString"],
+    ]);
   });
 
   test("fromRecord writes one line per item", () => {
